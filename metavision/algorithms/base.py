@@ -1,0 +1,95 @@
+"""The contract of an algorithm. It is written for one task; the engine maps it over the tasks of a batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from metavision import trees
+from metavision.backbones.base import Backbone
+from metavision.nn import functional
+from metavision.problems.classification import Classification
+from metavision.types import Episode, Examples, Inputs, Meta, Metrics, P
+
+Score = tuple[Tensor, Metrics]
+
+
+class Mapper(Protocol):
+    """What the engine lends to `meta_grad`."""
+
+    def mean_grad(self, score: Callable[[P, Any], Score], params: P, tasks: Any) -> tuple[P, Metrics]:
+        """The gradient, by params, of the mean of `score(params, task)` over tasks; and the mean loss and metrics."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Algorithm(ABC):
+    """Hyper-parameters and module structure; all that is learned is in `Meta`, passed in and returned.
+
+    Args:
+        backbone: images to features.
+        problem: what the outputs mean and how they are scored.
+    """
+
+    backbone: Backbone
+    problem: Classification
+
+    diet: ClassVar[str] = "episodes"
+    mapping: ClassVar[str] = "vmap"  # or "loop", for code that does not map
+    uses_queries: ClassVar[bool] = False  # whether the method itself learns from the unlabelled queries
+
+    @property
+    def transductive(self) -> bool:
+        """Whether queries can influence each other's predictions, by method or by normalisation."""
+        return self.uses_queries or self.backbone.norm == "batch"
+
+    def init(self, generator: torch.Generator) -> Meta:
+        """What meta-training starts from: a function of the generator alone."""
+        return Meta(trees.under("backbone", functional.initial(self.backbone, generator)), {})
+
+    @abstractmethod
+    def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Any:
+        """What the support teaches: fast weights, prototypes, a head; any pytree of tensors.
+
+        Args:
+            meta: as returned by `init` or moved from there.
+            support: S examples of one task.
+            unlabelled: the query images, given to transductive methods alone.
+        """
+
+    @abstractmethod
+    def predict(self, meta: Meta, task: Any, query: Inputs) -> Tensor:
+        """Logits (n, k) of the query images, from what `adapt` returned."""
+
+    def score(self, meta: Meta, episode: Episode) -> Score:
+        """Loss and metrics on the query after adaptation to the support."""
+        unlabelled = episode.query.inputs if self.uses_queries else None
+        task = self.adapt(meta, episode.support, unlabelled)
+        logits = self.predict(meta, task, episode.query.inputs)
+        return self.problem.loss(logits, episode.query), self.problem.metrics(logits, episode.query)
+
+    def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:
+        """The direction that the outer optimizer descends, shaped as `meta.params`, and what to log."""
+        return mapper.mean_grad(lambda params, episode: self.score(Meta(params, meta.buffers), episode), meta.params, tasks)
+
+    def for_evaluation(self) -> Self:
+        """The same algorithm with its test-time settings."""
+        return self
+
+    def before_adaptation(self) -> Self | None:
+        """The same algorithm without any update, for inner-loop methods: its accuracy must be 1/k."""
+        return None
+
+    def calibrate(self, meta: Meta, x: Tensor) -> Meta:
+        """Meta with the normalisation statistics of the images x (n, C, H, W), where the policy keeps any."""
+        if self.backbone.norm != "running":
+            return meta
+        statistics = functional.calibrate(self.backbone, trees.select(meta.params, "backbone"), x)
+        return Meta(meta.params, {**meta.buffers, **trees.under("backbone", statistics)})
+
+    def embed(self, params: P, buffers: P, inputs: Inputs) -> Tensor:
+        """Features (n, d) by the parameters and buffers under `backbone`."""
+        return functional.apply(self.backbone, trees.select(params, "backbone"), trees.select(buffers, "backbone"), inputs)

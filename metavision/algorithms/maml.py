@@ -1,0 +1,73 @@
+"""Model-agnostic meta-learning, second and first order."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import grad
+
+from metavision import trees
+from metavision.algorithms.base import Algorithm
+from metavision.errors import InputError
+from metavision.nn import functional
+from metavision.rules.base import Rule
+from metavision.types import Examples, Inputs, Meta, P
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MAML(Algorithm):
+    """An initialisation from which a few gradient steps on the support solve the task.
+
+    Reference:
+        Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks (Finn et al., 2017),
+        https://arxiv.org/abs/1703.03400
+
+    Args:
+        rule: the inner-loop update.
+        steps: inner steps in meta-training.
+        test_steps: inner steps in evaluation.
+        first_order: treat the inner gradients as constants (FOMAML).
+    """
+
+    rule: Rule
+    steps: int = 5
+    test_steps: int = 10
+    first_order: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.test_steps < 0:
+            raise InputError(f"algo.steps={self.steps} and algo.test_steps={self.test_steps} must not be negative")
+
+    def init(self, generator: torch.Generator) -> Meta:
+        params = super().init(generator).params
+        head = functional.initial(nn.Linear(self.backbone.features, self.problem.outputs), generator)
+        params |= trees.under("head", head)
+        return Meta(params | trees.under("rule", self.rule.init(params, generator)), {})
+
+    def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:  # noqa: ARG002
+        """Fast weights, by name."""
+        rule = trees.select(meta.params, "rule")
+        fast = {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+        state = self.rule.start(fast)
+
+        def loss(fast: P) -> Tensor:
+            return self.problem.loss(self._logits(fast, meta.buffers, support.inputs), support)
+
+        for _ in range(self.steps):
+            grads = grad(loss)(trees.detach(fast) if self.first_order else fast)
+            fast, state = self.rule.step(rule, state, grads, fast)
+        return fast
+
+    def predict(self, meta: Meta, task: P, query: Inputs) -> Tensor:
+        return self._logits(task, meta.buffers, query)
+
+    def for_evaluation(self) -> Self:
+        return replace(self, steps=self.test_steps)
+
+    def before_adaptation(self) -> Self:
+        return replace(self, steps=0)
+
+    def _logits(self, params: P, buffers: P, inputs: Inputs) -> Tensor:
+        return F.linear(self.embed(params, buffers, inputs), params["head.weight"], params["head.bias"])

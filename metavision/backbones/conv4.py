@@ -1,0 +1,55 @@
+"""The four-block convolutional network of few-shot learning."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metavision.backbones.base import Backbone
+from metavision.errors import InputError
+from metavision.nn.normalisation import Policy, normalisation
+
+BLOCKS = 4
+
+
+class Conv4(Backbone):
+    """Four blocks of 3x3 convolution, normalisation, ReLU and halving.
+
+    Reference:
+        Matching Networks for One Shot Learning (Vinyals et al., 2016), https://arxiv.org/abs/1606.04080, with
+        max-pooling; Model-Agnostic Meta-Learning (Finn et al., 2017), https://arxiv.org/abs/1703.03400, whose Omniglot
+        net takes strides of 2 in their place and averages the last map over its pixels.
+
+    Args:
+        shape: (C, H, W) of the images.
+        filters: channels of every block; 64 in most papers, 32 in MAML's mini-ImageNet.
+        norm: normalisation policy.
+        downsample: `pool` halves by 2x2 max-pooling, and the last map is flattened; `stride` by the convolution,
+            and the last map is averaged.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        filters: int = 64,
+        norm: Policy = "running",
+        downsample: Literal["pool", "stride"] = "pool",
+    ) -> None:
+        super().__init__()
+        channels, height, width = shape
+        if downsample == "pool" and min(height, width) < 2**BLOCKS:
+            raise InputError(f"conv4 halves {BLOCKS} times, so it needs images of {2**BLOCKS} pixels, not {height}x{width}")
+        self.norm = norm
+        self.pool = downsample == "pool"
+        inputs = [channels] + [filters] * (BLOCKS - 1)
+        self.convs = nn.ModuleList(nn.Conv2d(n, filters, 3, 1 if self.pool else 2, padding=1) for n in inputs)
+        self.norms = nn.ModuleList(normalisation(norm, filters) for _ in inputs)
+        self.features = filters * (height // 2**BLOCKS) * (width // 2**BLOCKS) if self.pool else filters
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(x), mask))
+            if self.pool:
+                x = F.max_pool2d(x, 2)
+        return x.flatten(1) if self.pool else x.mean((2, 3))

@@ -1,0 +1,65 @@
+"""`metavision completion bash`: the tab key completes verbs, options and their values."""
+
+import os
+import sys
+
+from metavision.cli.__main__ import VERBS
+from metavision.errors import InputError, suggestion
+
+# Bash splits words at `=`, so only what follows the last one is replaced.
+BASH = """\
+_metavision() {
+    local words
+    words=$(COMP_LINE="${COMP_LINE:0:$COMP_POINT}" metavision completion query 2>/dev/null)
+    local current="${COMP_LINE:0:$COMP_POINT}"; current="${current##* }"
+    local cut="${current%"${current##*=}"}"
+    COMPREPLY=()
+    while IFS= read -r word; do
+        [ -n "$word" ] && COMPREPLY+=("${word#"$cut"}")
+    done <<< "$words"
+}
+complete -o nospace -o default -F _metavision metavision
+"""
+SHELLS = {"bash": BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{BASH}"}
+HELP = """Print the shell code that makes the tab key complete verbs, options and their values.
+
+Usage: metavision completion bash|zsh
+
+  eval "$(metavision completion bash)"      now; into ~/.bashrc for ever
+"""
+
+
+def main(words: list[str]) -> int:
+    if words == ["query"]:
+        print("\n".join(candidates(os.environ.get("COMP_LINE", ""))))
+        return 0
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if words[0] not in SHELLS:
+        raise InputError(f"there is no completion for {words[0]}{suggestion(words[0], SHELLS)}")
+    sys.stdout.write(SHELLS[words[0]])
+    return 0
+
+
+def candidates(line: str) -> list[str]:
+    """What the last word of a command line can become."""
+    words = line.split(" ")[1:]
+    if len(words) < 2:
+        return [f"{verb} " for verb in VERBS if verb.startswith(words[-1] if words else "")]
+    if words[0] not in ("train", "evaluate"):
+        return [shell for shell in SHELLS if words[0] == "completion" and shell.startswith(words[-1])]
+    return _overrides(words[0], " ".join(words[1:]))
+
+
+def _overrides(verb: str, line: str) -> list[str]:
+    # Hydra knows how to complete its own language; only its plug-ins give access to that.
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
+    from hydra._internal.utils import create_config_search_path
+
+    from metavision import config
+
+    config.register()
+    loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(config.folder())))
+    return BashCompletion(loader)._query(config_name=verb, line=line)  # noqa: SLF001

@@ -1,0 +1,110 @@
+"""`metavision evaluate`: score a run or a checkpoint on fixed episodes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from metavision import config
+from metavision.cli import results
+from metavision.cli.launch import launch
+from metavision.errors import InputError
+from metavision.records.run import Run, run_id
+
+
+def main(words: list[str]) -> int:
+    return launch("evaluate", job, words)
+
+
+def job(cfg: DictConfig) -> int:
+    """One evaluation, recorded below the run as `evaluations/<id>`."""
+    asked = config.plain(cfg)
+    config.check(asked)
+    path = Path(asked["run"])
+    from metavision.engine.checkpoint import find
+
+    found = find(path)
+    home = path if path.is_dir() else found.parent
+    record = Run(home / "evaluations" / run_id({key: asked[key] for key in asked if key not in ("engine", "device")}))
+    with record.locked(wait=True):
+        result = evaluated(asked, found, record)
+        record.write("result.json", result)
+        record.finish()
+    results.show(result, record.folder)
+    return 0
+
+
+def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, Any]:
+    """Scores a checkpoint as asked.
+
+    Raises:
+        InputError: the checkpoint does not fit, or the classes were trained on.
+    """
+    from metavision import build
+    from metavision.engine import checkpoint, device
+    from metavision.engine.testing import Contender, test
+
+    engine = asked["engine"]
+    place = device.resolve(asked["device"])
+    device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
+    trained = checkpoint.read(path)
+    run_config = {**trained.about["config"], "engine": engine}
+    weights, at = (trained, path) if asked["checkpoint"] is None else _other(asked["checkpoint"])
+    data = build.dataset(run_config if asked["data"] is None else asked)
+    episode = run_config["episode"]
+    spec = {key: episode[key] if asked[key] is None else asked[key] for key in ("way", "shot", "query")}
+    episodes = build.episodes(data, asked["split"], build.EpisodeSpec(**spec), asked["episode_seed"], place)
+    algorithm = build.algorithm(run_config, data.shape, spec["way"]).for_evaluation()
+    _outputs_fit(algorithm, weights, at, spec["way"], episode["way"])
+    leak = _leak(weights, episodes.sampler.source.class_hashes, allowed=asked["allow_leak"])
+    meta = checkpoint.to(weights.meta, place)
+    mapper = build.mapper(run_config, algorithm, meta, episodes, train=False)
+    result, accuracy = test(Contender(algorithm, meta, mapper), {}, episodes, asked["episodes"])
+    record.write_episodes(accuracy)
+    about = {
+        "name": _name(path),
+        "checkpoint": str(at),
+        "step": weights.step,
+        "selection": f"{at.stem} checkpoint",
+        "train_split_hash": weights.about["split_hash"],
+        "leak": leak,
+    }
+    return about | result
+
+
+def _other(place: str):  # noqa: ANN202 - a Checkpoint and its path; the class would import torch
+    from metavision.engine import checkpoint
+
+    path = checkpoint.find(Path(place))
+    return checkpoint.read(path), path
+
+
+def _outputs_fit(algorithm: Any, weights: Any, path: Path, way: int, trained_way: int) -> None:
+    """Raises InputError where the weights are another network's, or one with another number of outputs."""
+    import torch
+
+    from metavision.engine import checkpoint
+
+    expected = algorithm.init(torch.Generator()).params
+    differ = {name for name, p in expected.items() if name not in weights.meta.params or weights.meta.params[name].shape != p.shape}
+    if way != trained_way and differ and all(name.startswith("head.") for name in differ):
+        raise InputError(f"{path} has {trained_way} outputs, one for each class of an episode, so way={way} can't be evaluated")
+    checkpoint.fits(expected, weights.meta.params, path)
+
+
+def _leak(weights: Any, classes: list[str], *, allowed: bool) -> int:
+    """How many classes were trained on."""
+    seen = len(set(classes) & set(weights.about["trained_on"]))
+    if seen and not allowed:
+        raise InputError(
+            f"{seen} of the {len(classes)} classes were trained on, so the figure would mean nothing; "
+            "choose another split, or set allow_leak=true to have it marked"
+        )
+    return seen
+
+
+def _name(path: Path) -> str:
+    """`<algo>-<data>-<id>/seed<k>` of a checkpoint in a run's folder, else the file's name."""
+    folder = path.resolve().parent.parent
+    return Run(folder).name if path.parent.name == "checkpoints" else path.name

@@ -1,0 +1,38 @@
+"""Errors at the door: one line for what a user can mend, a traceback for a fault of the program."""
+
+import sys
+from collections.abc import Callable
+
+from metavision.errors import MetavisionError
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Runs `work` and returns its exit code, or that of the error which ended it."""
+    try:
+        return work()
+    except MetavisionError as error:
+        return complain(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return complain("interrupted; the same command goes on from the last checkpoint", 130)
+    except Exception:
+        from metavision.cli.console import stderr
+
+        stderr.print_exception(suppress=_foreign())
+        return 1
+
+
+def complain(message: str, exit_code: int) -> int:
+    """One line to stderr, whatever the message holds."""
+    print(f"metavision: error: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
+
+
+def _foreign() -> list[str]:
+    """Packages whose frames a user does not want to see."""
+    import importlib.util
+
+    found = (importlib.util.find_spec(name) for name in ("hydra", "torch", "omegaconf"))
+    return [spec.submodule_search_locations[0] for spec in found if spec and spec.submodule_search_locations]

@@ -1,0 +1,77 @@
+"""Hydra at the service of a verb: composes, checks, and runs one job or many."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from metavision import config
+from metavision.cli.guard import guarded
+from metavision.errors import InputError, suggestion
+
+Job = Callable[[DictConfig], int]
+
+
+def launch(verb: str, job: Job, words: list[str]) -> int:
+    """Runs `job` once for every combination that the words ask for; the worst exit code is the command's.
+
+    Raises:
+        InputError: the words can't be composed into a configuration; nothing was run.
+    """
+    config.register()
+    codes: list[int] = []
+
+    def task(cfg: DictConfig) -> None:
+        codes.append(guarded(lambda: job(cfg)))  # one job's failure must not end the others
+
+    # Hydra reads the command line itself, and hides the causes of its errors unless told otherwise.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [f"metavision {verb}", *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(explain(error, verb)) from error
+    except OSError as error:
+        raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
+    return max(codes, default=0)
+
+
+def explain(error: Exception, verb: str) -> str:
+    """A composition error in one line, with what exists."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"there is no {group}={option}{suggestion(option, error.options)}"
+    text = str(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return unknown_key(match[1], verb)
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    where = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    return f"{where}: {lines[0]}" if where else lines[0]
+
+
+def unknown_key(key: str, verb: str) -> str:
+    """What to say of an option that no configuration has."""
+    name, _, _ = key.partition("@")
+    parent, _, last = name.rpartition(".")
+    if parent:
+        where, known = parent, _keys(parent, verb)
+    else:
+        where, known = f"metavision {verb}", _keys("", verb) | set(_groups())
+    return f"{where} has no option {last}{suggestion(last, known)}" if known else f"there is no option {key}"
+
+
+def _keys(node: str, verb: str) -> set[str]:
+    schema = OmegaConf.structured(ConfigStore.instance().load(f"{verb}_schema.yaml").node)
+    found = OmegaConf.select(schema, node) if node else schema
+    return {str(key) for key in found} if isinstance(found, DictConfig) else set()
+
+
+def _groups() -> list[str]:
+    return [path.name for path in config.folder().iterdir() if path.is_dir() and path.name not in ("verb", "protocol")]

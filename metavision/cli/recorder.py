@@ -1,0 +1,89 @@
+"""Who watches training: the metrics file first, then the tracker, then the person at the terminal."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from metavision.cli.console import note, stderr
+from metavision.records.run import Run
+from metavision.tracking.base import Notice, Tracker
+
+
+class Recorder:
+    """Observes training: writes every row, hands it to the tracker, and shows a bar (plain lines off a terminal).
+
+    Args:
+        run: whose metrics are written.
+        tracker: gets a copy.
+        steps: of the whole run, for the bar.
+    """
+
+    def __init__(self, run: Run, tracker: Tracker, steps: int) -> None:
+        self.run, self.tracker, self.steps = run, tracker, steps
+        self.progress = Progress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+            disable=not stderr.is_terminal,
+        )
+        self.bars: dict[str, Any] = {}
+        self.begun = self.last = time.perf_counter()
+
+    def open(self, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        """Before training."""
+        self._tell(self.tracker.start(self.run.folder, self.run.name, config, provenance))
+        self.progress.start()
+
+    def close(self, result: Mapping[str, Any], checkpoint: Path | None) -> None:
+        """After the test, or after whatever ended the run."""
+        self.progress.stop()
+        self._tell(self.tracker.finish(result, checkpoint))
+
+    def started(self, step: int) -> None:
+        self.begun = self.last = time.perf_counter()
+        if step:
+            note(f"going on from step {step}")
+        self._bar("train", self.steps, step)
+
+    def stepped(self, step: int) -> None:
+        self._bar("train", self.steps, step)
+
+    def logged(self, row: dict[str, Any], tasks: int) -> None:
+        now = time.perf_counter()
+        timing = {"seconds": now - self.begun, "tasks_per_second": tasks / (now - self.last)} if tasks else {}
+        self.last = now
+        row = {**row, "timing": timing}
+        self.run.append(row)
+        self.tracker.log(row)
+        self._show(row)
+
+    def tested(self, name: str, done: int, n: int) -> None:
+        """`done` of n test episodes are scored for a contender."""
+        self._bar(f"test {name}" if name != "trained" else "test", n, done)
+
+    def _show(self, row: Mapping[str, Any]) -> None:
+        figures = f"loss {row['loss']:.3f}  accuracy {100 * row['accuracy']:.1f} %"
+        if row["split"] == "val":
+            note(f"step {row['step']:>6}  validation  {figures} ± {100 * row['accuracy_half_width']:.1f}")
+            return
+        figures += f"  {row['timing']['tasks_per_second']:.1f} tasks/s"
+        if self.progress.disable:
+            note(f"step {row['step']:>6}  train       {figures}")
+        self._bar("train", self.steps, row["step"], figures)
+
+    def _bar(self, name: str, total: int, done: int, figures: str | None = None) -> None:
+        if name not in self.bars:
+            self.bars[name] = self.progress.add_task(name, total=total, figures="")
+        fields = {} if figures is None else {"figures": figures}
+        self.progress.update(self.bars[name], completed=done, **fields)
+
+    def _tell(self, notice: Notice) -> None:
+        if notice:
+            note(notice)

@@ -1,0 +1,43 @@
+"""`metavision train`: meta-train, select on validation, test once."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from metavision import config
+from metavision.cli.console import note
+from metavision.cli.launch import launch
+from metavision.cli.results import show_finished
+from metavision.records.run import Run, run_id
+
+
+def main(words: list[str]) -> int:
+    return launch("train", job, words)
+
+
+def job(cfg: DictConfig) -> int:
+    """One run: shows its result if it is finished, goes on with it if it is not."""
+    resolved = config.plain(cfg)
+    config.check(resolved)
+    run = Run(folder(resolved))
+    with run.locked(wait=resolved["wait"]):
+        if resolved["rerun"]:
+            run.clear()
+        if run.done:
+            note("this run is finished; rerun=true runs it afresh")
+            show_finished(run)
+            return 0
+        from metavision.cli.training import run_to_the_end  # torch is not needed to show a result
+
+        run.write("overrides.txt", "\n".join(HydraConfig.get().overrides.task) + "\n")
+        run_to_the_end(resolved, run)
+    return 0
+
+
+def folder(resolved: dict[str, Any]) -> Path:
+    """`outputs/<algo>-<data>-<id>/seed<k>`."""
+    choices = HydraConfig.get().runtime.choices
+    name = f"{choices['algo']}-{choices['data']}-{run_id(config.identity(resolved))}"
+    return Path(resolved["outputs"]) / name / f"seed{resolved['seed']}"

@@ -1,0 +1,157 @@
+"""The course of one run: build, train, test, record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metavision import build
+from metavision.algorithms.base import Algorithm
+from metavision.algorithms.protonet import ProtoNet
+from metavision.backbones.pixels import Pixels
+from metavision.cli import results
+from metavision.cli.console import note
+from metavision.cli.recorder import Recorder
+from metavision.data.source import DataSet
+from metavision.engine import checkpoint, device
+from metavision.engine.checkpoint import Checkpoint
+from metavision.engine.mapping import Mapper
+from metavision.engine.testing import Contender, test
+from metavision.engine.train import Plan, train
+from metavision.errors import InputError, suggestion
+from metavision.problems.classification import Classification
+from metavision.records.provenance import provenance
+from metavision.records.run import Run
+from metavision.records.selection import RULES
+from metavision.seeds import generator, seed
+from metavision.types import Meta
+
+EPISODE_SEED = 0  # of validation and test: the same episodes whatever the run's seed, so that runs can be paired
+REFERENCES = ("untrained", "pixels")
+
+
+def run_to_the_end(config: Mapping[str, Any], run: Run) -> None:
+    """Trains from where the run stands, tests, and writes DONE last.
+
+    Raises:
+        InputError: the configuration can't be built on the data at hand.
+        Diverged: the loss is not finite.
+    """
+    engine = config["engine"]
+    place = device.resolve(config["device"])
+    device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
+    data = build.dataset(config)
+    plan = plan_of(config, data, place)
+    origin = provenance() | {"device": device.name(place), "threads": torch.get_num_threads()}
+    run.write("config.yaml", config)
+    run.write("provenance.json", origin)
+    recorder = Recorder(run, build.tracker(config), plan.steps)
+    result: dict[str, Any] = {}
+    note(f"run: {run.folder}")
+    note(_in_words(plan, place))
+    try:
+        recorder.open(config, origin)
+        selected = train(plan, run, recorder)
+        result = _tested(config, data, plan, selected, run, recorder)
+        run.write("result.json", result)
+        run.finish()
+    finally:
+        recorder.close(result, checkpoint.find(run.folder) if result else None)
+    results.show(result, run.folder)
+
+
+def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Plan:
+    """The training plan of a configuration, on a device."""
+    specs, budget = build.specs(config), config["budget"]
+    tasks = build.episodes(data, "train", specs["train"], seed("train", config["seed"]), place)
+    validation = build.episodes(data, "val", specs["val"], EPISODE_SEED, place)
+    learner = build.algorithm(config, data.shape, specs["train"].way)
+    tester = build.algorithm(config, data.shape, specs["test"].way).for_evaluation()
+    meta = _start(config, learner, place)
+    _same_outputs(config, meta, tester)
+    return Plan(
+        algorithm=learner,
+        tester=tester,
+        meta=meta,
+        optimizer=build.optimizer(config),
+        schedule=build.schedule(config),
+        train=tasks,
+        validation=validation,
+        train_mapper=build.mapper(config, learner, meta, tasks, train=True),
+        test_mapper=build.mapper(config, tester, meta, validation, train=False),
+        meta_batch=config["episode"]["meta_batch"],
+        steps=budget["steps"],
+        validate_every=budget["validate_every"],
+        checkpoint_every=budget["checkpoint_every"],
+        log_every=budget["log_every"],
+        validation_episodes=budget["validation_episodes"],
+        patience=budget["patience"],
+        keep_best=config["selection"] == "best",
+        clip=config["clip"],
+        calibration_images=config["engine"]["calibration_images"],
+        about={
+            "config": dict(config),
+            "shape": list(data.shape),
+            "split_hash": tasks.sampler.source.fingerprint,
+            "trained_on": tasks.sampler.source.class_hashes,
+        },
+    )
+
+
+def _start(config: Mapping[str, Any], learner: Algorithm, place: torch.device) -> Meta:
+    """What training starts from: a draw by the run's seed, or the weights of `init`."""
+    meta = learner.init(generator("init", config["seed"]))
+    if config["init"] is not None:
+        path = checkpoint.find(Path(config["init"]))
+        found = checkpoint.read(path).meta
+        checkpoint.fits(meta.params, found.params, path)
+        meta = Meta(found.params, {})
+    return checkpoint.to(meta, place)
+
+
+def _same_outputs(config: Mapping[str, Any], meta: Meta, tester: Algorithm) -> None:
+    shapes = {name: p.shape for name, p in tester.init(torch.Generator()).params.items()}
+    if shapes != {name: p.shape for name, p in meta.params.items()}:
+        raise InputError(
+            f"episode.train.way is {config['episode']['train']['way']} and episode.way is {config['episode']['way']}; "
+            f"{type(tester).__name__} has an output for each class, so they must be equal"
+        )
+
+
+def _tested(
+    config: Mapping[str, Any], data: DataSet, plan: Plan, selected: Checkpoint, run: Run, recorder: Recorder
+) -> dict[str, Any]:
+    """The result of a run. Only here is test data opened."""
+    n = config["budget"]["test_episodes"]
+    place = plan.train.images.device
+    episodes = build.episodes(data, "test", build.specs(config)["test"], EPISODE_SEED, place)
+    trained = Contender(plan.tester, checkpoint.to(selected.meta, place), plan.test_mapper)
+    references = {name: _reference(name, plan, data) for name in config["references"]}
+    result, accuracy = test(trained, references, episodes, n, lambda name, done: recorder.tested(name, done, n))
+    run.write_episodes(accuracy)
+    about = {
+        "name": run.name,
+        "seed": config["seed"],
+        "step": selected.step,
+        "selection": RULES[config["selection"]],
+        "train_split_hash": plan.about["split_hash"],
+    }
+    return about | result
+
+
+def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
+    """What the trained network is held against."""
+    if name == "untrained":
+        meta = plan.tester.calibrate(plan.meta, plan.train.pool(plan.calibration_images))
+        return Contender(plan.tester, meta, plan.test_mapper)
+    if name == "pixels":
+        way = plan.validation.sampler.spec.way
+        return Contender(ProtoNet(backbone=Pixels(data.shape), problem=Classification(way)), Meta({}, {}), Mapper("loop"))
+    raise InputError(f"there is no reference {name}{suggestion(name, REFERENCES)}")
+
+
+def _in_words(plan: Plan, place: torch.device) -> str:
+    mapper = plan.train_mapper
+    how = "one task after another" if mapper.strategy == "loop" else f"up to {mapper.chunk} tasks at once"
+    return f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {how}"

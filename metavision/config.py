@@ -1,0 +1,239 @@
+"""The shape of a configuration: schemas, checks before anything runs, and building of objects.
+
+Hydra composes `conf/` and checks types against the schemas here. Whatever is a node with `_target_` is then bound to
+the signature of its target, so that a wrong option is found before any work, and all wrong ones together.
+"""
+
+import inspect
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from metavision.errors import InputError, suggestion
+
+
+class Mapping_(Enum):
+    auto = "auto"
+    loop = "loop"
+    vmap = "vmap"
+
+
+class Precision(Enum):
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
+class Device(Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Selection(Enum):
+    best = "best"
+    last = "last"
+
+
+@dataclass
+class TrainEpisode:
+    way: int = MISSING
+    shot: int = MISSING
+    query: int = MISSING
+
+
+@dataclass
+class Episode:
+    way: int = 5
+    shot: int = 1
+    query: int = 15
+    train: TrainEpisode = field(default_factory=TrainEpisode)
+    meta_batch: int = 1
+
+
+@dataclass
+class Budget:
+    name: str = MISSING
+    steps: int = MISSING
+    validate_every: int = MISSING
+    validation_episodes: int = MISSING
+    test_episodes: int = MISSING
+    checkpoint_every: int = MISSING
+    log_every: int = MISSING
+    patience: int | None = None
+
+
+@dataclass
+class Engine:
+    mapping: Mapping_ = Mapping_.auto
+    chunk: int | None = None
+    memory: float = 4.0
+    precision: Precision = Precision.fp32
+    deterministic: bool = False
+    threads: int | None = None
+    calibration_images: int = 512
+
+
+@dataclass
+class Train:
+    """`conf/train.yaml`."""
+
+    algo: dict[str, Any] = MISSING
+    backbone: dict[str, Any] = MISSING
+    data: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
+    schedule: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    episode: Episode = field(default_factory=Episode)
+    budget: Budget = field(default_factory=Budget)
+    lengths: dict[str, int] = field(default_factory=dict)
+    engine: Engine = field(default_factory=Engine)
+    norm: str = MISSING
+    clip: float | None = None
+    selection: Selection = Selection.best
+    references: list[str] = field(default_factory=list)
+    seed: int = 0
+    device: Device = Device.auto
+    init: str | None = None
+    outputs: str = MISSING
+    rerun: bool = False
+    wait: bool = False
+
+
+@dataclass
+class Evaluate:
+    """`conf/evaluate.yaml`."""
+
+    run: str = MISSING
+    checkpoint: str | None = None
+    data: dict[str, Any] | None = None
+    split: str = "test"
+    way: int | None = None
+    shot: int | None = None
+    query: int | None = None
+    episodes: int = 2000
+    episode_seed: int = 0
+    allow_leak: bool = False
+    engine: Engine = field(default_factory=Engine)
+    device: Device = Device.auto
+
+
+def register() -> None:
+    """Makes the schemas known to Hydra, at the root, where they do not show up as choices of a group."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=Train)
+    store.store(name="evaluate_schema", node=Evaluate)
+
+
+def folder() -> Path:
+    """Where the YAML files are: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return next(conf for conf in (package / "conf", package.parent / "conf") if conf.is_dir())
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A resolved configuration as plain dicts, enums by name.
+
+    Raises:
+        InputError: a value is missing.
+    """
+    if missing := OmegaConf.missing_keys(cfg):
+        raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
+    container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+# What cannot change a result has no part in a run's identity.
+_BESIDE_THE_RESULT = {
+    "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references"),
+    "data": ("root", "download"),
+    "engine": ("mapping", "chunk", "memory", "threads"),
+    "budget": ("name", "log_every", "checkpoint_every"),
+}
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved configuration that decides the result, for runs that differ by seed at most."""
+    kept = {key: value for key, value in config.items() if key not in _BESIDE_THE_RESULT[""]}
+    for node, keys in _BESIDE_THE_RESULT.items():
+        if node:
+            kept[node] = {key: value for key, value in kept[node].items() if key not in keys}
+    return kept
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Binds every node with a `_target_` to the signature of its target.
+
+    Raises:
+        InputError: one message with all unknown options and wrong types.
+    """
+    if faults := [fault for path, node in _targets(config, "") for fault in _faults(path, node)]:
+        raise InputError("; and ".join(faults))
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _targets(value, f"{path}.{key}" if path else str(key))
+
+
+def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:  # whatever importing the user's module raises
+        yield f"{path}._target_ is {node['_target_']}, which can't be imported: {error}"
+        return
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    hints = _hints(target)
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        if key not in parameters:
+            yield f"{path} has no option {key}{suggestion(key, parameters)}"
+        elif not admits(hints.get(key, Any), value):
+            yield f"{path}.{key} is {value!r}, of type {type(value).__name__}; it must be {describe(hints[key])}"
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError):  # foreign annotations may name what only type checkers import
+        return {}
+
+
+def admits(hint: Any, value: Any) -> bool:
+    """Whether a plain value fits an annotation; annotations of objects are not judged."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(admits(option, value) for option in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool, type(None)):
+        return isinstance(value, hint)
+    return True
+
+
+def describe(hint: Any) -> str:
+    """An annotation in a user's words."""
+    if get_origin(hint) is Literal:
+        return " or ".join(str(option) for option in get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(describe(option) for option in get_args(hint))
+    return {type(None): "null", float: "a number", int: "a whole number", str: "text"}.get(hint, getattr(hint, "__name__", str(hint)))

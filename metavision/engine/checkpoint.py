@@ -1,0 +1,122 @@
+"""Checkpoints: one safetensors file that holds all a run needs to go on, and all a reader needs to use the weights.
+
+Tensors are named `params/…`, `buffers/…` and `optimizer/<parameter>/<state>`; everything else is JSON in the header:
+the resolved configuration, the step, and the classes that were trained on.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from metavision.errors import InputError
+from metavision.types import Meta, P
+
+VERSION = 1
+State = dict[str, dict[str, Tensor]]  # of an optimizer: parameter -> name -> tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A moment of a run.
+
+    Args:
+        meta: parameters and calibrated buffers.
+        about: JSON: `config`, `step`, `trained_on`, and what the trainer needs to go on.
+        optimizer: its state; empty in a checkpoint that is only read.
+    """
+
+    meta: Meta
+    about: Mapping[str, Any]
+    optimizer: State
+
+    @property
+    def step(self) -> int:
+        return int(self.about["step"])
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint whole or not at all."""
+    named = {
+        **{f"params/{name}": t for name, t in checkpoint.meta.params.items()},
+        **{f"buffers/{name}": t for name, t in checkpoint.meta.buffers.items()},
+        **{f"optimizer/{p}/{name}": t for p, state in checkpoint.optimizer.items() for name, t in state.items()},
+    }
+    draft = path.with_suffix(".draft")
+    header = {"metavision": json.dumps({"version": VERSION, **checkpoint.about})}
+    save_file({name: t.detach().cpu().contiguous() for name, t in named.items()}, draft, metadata=header)
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads a checkpoint; tensors are on the CPU.
+
+    Raises:
+        InputError: there is no file, it is damaged, or another program wrote it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("metavision", "null"))
+            named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise InputError(f"there is no checkpoint {path}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as a checkpoint: {error}") from error
+    if about is None or about.get("version", VERSION + 1) > VERSION:
+        found = "no version" if about is None else f"version {about.get('version')}"
+        raise InputError(f"{path} is not a checkpoint of this program: found {found}, up to {VERSION} can be read")
+    optimizer: State = {}
+    for name, tensor in _under("optimizer/", named).items():
+        parameter, state = name.rsplit("/", 1)
+        optimizer.setdefault(parameter, {})[state] = tensor
+    return Checkpoint(Meta(_under("params/", named), _under("buffers/", named)), about, optimizer)
+
+
+def find(run: Path) -> Path:
+    """The checkpoint meant by a path: a file, or the selected one of a run's folder.
+
+    Raises:
+        InputError: neither is there.
+    """
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        raise InputError(f"there is nothing at {run}; a run's folder or a checkpoint is needed")
+    for name in ("best", "last"):  # a run that selects its last step keeps no best
+        if (path := run / "checkpoints" / f"{name}.safetensors").is_file():
+            return path
+    seeds = sorted(str(path.parent.parent) for path in run.glob("*/checkpoints/last.safetensors"))
+    found = f"; runs below it are {', '.join(seeds)}" if seeds else " yet"
+    raise InputError(f"{run} holds no checkpoint{found}")
+
+
+def to(meta: Meta, device: torch.device) -> Meta:
+    """Parameters and buffers on a device."""
+    return Meta(*({name: tensor.to(device) for name, tensor in tree.items()} for tree in meta))
+
+
+def fits(expected: P, found: P, path: Path) -> None:
+    """Raises InputError unless both trees have the same names and shapes."""
+    faults = [f"lacks {name}" for name in sorted(expected.keys() - found.keys())]
+    faults += [f"has {name}, which the network lacks" for name in sorted(found.keys() - expected.keys())]
+    faults += [
+        f"has {name} of shape {tuple(found[name].shape)}, where the network has {tuple(p.shape)}"
+        for name, p in expected.items()
+        if name in found and found[name].shape != p.shape
+    ]
+    if faults:
+        more = f", and {len(faults) - 1} more differences" if len(faults) > 1 else ""
+        raise InputError(f"{path} is a checkpoint of another architecture: it {faults[0]}{more}")
+
+
+def _under(prefix: str, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}

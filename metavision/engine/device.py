@@ -1,0 +1,35 @@
+"""The device and its numerics."""
+
+import torch
+
+from metavision.errors import InputError
+
+
+def resolve(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one, else the CPU; mps only when asked for (it is untested).
+
+    Raises:
+        InputError: the device asked for is not here.
+    """
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if here["cuda"] else "cpu")
+    if not here[name]:
+        raise InputError(f"device={name} is not here; there is {', '.join(d for d, is_here in here.items() if is_here)}")
+    return torch.device(name)
+
+
+def configure(precision: str, *, deterministic: bool, threads: int | None) -> None:
+    """Sets torch's process-wide switches: TF32, deterministic kernels and CPU threads."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"engine.threads is {threads}; at least 1 is needed")
+        torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def name(device: torch.device) -> str:
+    """The device in words, for the record."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

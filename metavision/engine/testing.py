@@ -1,0 +1,77 @@
+"""The result of a run: its accuracy beside that of references, on the same episodes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metavision.algorithms.base import Algorithm
+from metavision.data.batches import Episodes
+from metavision.engine.evaluate import evaluate
+from metavision.engine.mapping import Mapper
+from metavision.records.statistics import estimate
+from metavision.types import Meta
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that is scored on the episodes.
+
+    Args:
+        algorithm: with its test-time settings.
+        meta: calibrated.
+        mapper: maps over tasks.
+    """
+
+    algorithm: Algorithm
+    meta: Meta
+    mapper: Mapper
+
+
+def test(
+    trained: Contender,
+    references: Mapping[str, Contender],
+    episodes: Episodes,
+    n: int,
+    progress: Callable[[str, int], None] = lambda name, done: None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Scores `trained` and `references` on episodes 0 to n - 1.
+
+    An inner-loop method is scored before adaptation as well: with labels in random order it must be at chance.
+
+    Returns:
+        The result as JSON: `accuracy` as an estimate, `before_adaptation`, and for every reference its accuracy and the
+        paired `difference`; and the accuracy of every episode, (n,) by contender.
+    """
+    contenders = {"trained": trained, **references}
+    if (unadapted := trained.algorithm.before_adaptation()) is not None:
+        contenders["before_adaptation"] = Contender(unadapted, trained.meta, trained.mapper)
+    accuracy = {
+        name: evaluate(c.algorithm, c.meta, episodes, n, c.mapper, lambda done, name=name: progress(name, done))["accuracy"]
+        for name, c in contenders.items()
+    }
+    estimates = {name: estimate(values, "episodes") for name, values in accuracy.items()}
+    spec = episodes.sampler.spec
+    result = {
+        "accuracy": estimates["trained"].as_dict(),
+        "episodes": {"way": spec.way, "shot": spec.shot, "query": spec.query, "n": n, "seed": episodes.sampler.seed},
+        "data": episodes.sampler.source.name,
+        "split": episodes.sampler.source.split,
+        "split_hash": episodes.sampler.source.fingerprint,
+        "episodes_hash": f"{episodes.sampler.key:016x}",
+        "chance": 1 / spec.way,
+        "normalisation": trained.algorithm.backbone.norm,
+        "transductive": trained.algorithm.transductive,
+        "track": "strict",
+        "references": {
+            name: {
+                "accuracy": estimates[name].as_dict(),
+                "difference": estimate(accuracy["trained"] - accuracy[name], "episodes, paired").as_dict(),
+            }
+            for name in references
+        },
+    }
+    if unadapted is not None:
+        result["before_adaptation"] = estimates["before_adaptation"].as_dict()
+    return result, accuracy

@@ -1,0 +1,203 @@
+"""The outer loop: meta-gradients, validation, selection, checkpoints; resumable at any point with the same bits."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from metavision import trees
+from metavision.algorithms.base import Algorithm
+from metavision.data.batches import Episodes
+from metavision.engine import checkpoint as checkpoints
+from metavision.engine.checkpoint import Checkpoint
+from metavision.engine.evaluate import evaluate
+from metavision.engine.mapping import Mapper
+from metavision.engine.schedules import Schedule
+from metavision.errors import Diverged
+from metavision.records.run import Run
+from metavision.records.selection import Best
+from metavision.records.statistics import estimate
+from metavision.types import Meta, Metrics, P
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that meta-training needs, built and checked.
+
+    Args:
+        algorithm: with its training settings.
+        tester: the same with its test-time settings, for the classes of a validation episode.
+        meta: what training starts from.
+        optimizer: makes the outer optimizer of a list of tensors.
+        schedule: factor on its learning rate.
+        train: episodes to learn from.
+        validation: episodes to select by.
+        train_mapper: maps over the tasks of a step.
+        test_mapper: maps over the tasks of an evaluation.
+        meta_batch: tasks a step.
+        steps: outer steps.
+        validate_every: steps; likewise `checkpoint_every` and `log_every`.
+        validation_episodes: how many.
+        patience: validations without a better one after which training stops; None: never.
+        keep_best: whether the best validation's checkpoint is kept (else the last one's is).
+        clip: largest norm of the meta-gradient; None: no clipping.
+        calibration_images: from which statistics are taken where normalisation runs on any.
+        about: JSON that goes into every checkpoint.
+    """
+
+    algorithm: Algorithm
+    tester: Algorithm
+    meta: Meta
+    optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
+    schedule: Schedule
+    train: Episodes
+    validation: Episodes
+    train_mapper: Mapper
+    test_mapper: Mapper
+    meta_batch: int
+    steps: int
+    validate_every: int
+    checkpoint_every: int
+    log_every: int
+    validation_episodes: int
+    patience: int | None
+    keep_best: bool
+    clip: float | None
+    calibration_images: int
+    about: dict[str, Any]
+
+
+class Observer(Protocol):
+    """Who is told about the course of training."""
+
+    def started(self, step: int) -> None:
+        """Training begins, or goes on, behind `step` steps."""
+        ...
+
+    def stepped(self, step: int) -> None:
+        """A step is done; called often, must be cheap."""
+        ...
+
+    def logged(self, row: dict[str, Any], tasks: int) -> None:
+        """A row for the metrics; `tasks` were worked on since the last one."""
+        ...
+
+
+def train(plan: Plan, run: Run, observer: Observer) -> Checkpoint:
+    """Meta-trains to the end and returns the selected checkpoint, going on from the run's last one if there is one.
+
+    Raises:
+        Diverged: the loss is not finite.
+        InputError: the run's last checkpoint is damaged or does not fit.
+    """
+    trainer = _Trainer(plan, run, observer)
+    while trainer.step < plan.steps and not trainer.stopped:
+        trainer.advance()
+    return checkpoints.read(run.checkpoint("best" if plan.keep_best else "last"))
+
+
+class _Trainer:
+    """The moving state of a run: parameters, optimizer, step, selection."""
+
+    def __init__(self, plan: Plan, run: Run, observer: Observer) -> None:
+        self.plan, self.run, self.observer = plan, run, observer
+        self.step, self.best = 0, Best()
+        self.params: P = {name: p.detach().clone().requires_grad_() for name, p in plan.meta.params.items()}
+        self.optimizer = plan.optimizer(list(self.params.values()))
+        self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
+        self.lr = float("nan")
+        if run.checkpoint("last").is_file():
+            self._resume(checkpoints.read(run.checkpoint("last")))
+        run.rewind(self.step)
+        observer.started(self.step)
+        if self.step == 0:
+            self._validate()
+            self._save("last")
+
+    @property
+    def meta(self) -> Meta:
+        return Meta(trees.detach(self.params), {})
+
+    @property
+    def stopped(self) -> bool:
+        return self.plan.patience is not None and self.best.stale > self.plan.patience
+
+    def advance(self) -> None:
+        """One outer step, and what is due after it."""
+        plan = self.plan
+        tasks = plan.train.batch(range(self.step * plan.meta_batch, (self.step + 1) * plan.meta_batch))
+        grads, logs = plan.algorithm.meta_grad(self.meta, tasks, plan.train_mapper)
+        self.window.append({**logs, "gradient_norm": trees.norm(grads)})
+        self._descend(grads)
+        self.step += 1
+        self.observer.stepped(self.step)
+        validating, saving = self._due(plan.validate_every), self._due(plan.checkpoint_every)
+        if validating or saving or self._due(plan.log_every):
+            self._log()
+        if validating:
+            self._validate()
+        if validating or saving:
+            self._save("last")
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.plan.steps
+
+    def _descend(self, grads: P) -> None:
+        if self.plan.clip is not None:
+            grads = trees.scale(grads, (self.plan.clip / trees.norm(grads)).clamp(max=1.0))
+        for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
+            group["lr"] = self.lr = base * self.plan.schedule(self.step, self.plan.steps)
+        for name, parameter in self.params.items():
+            parameter.grad = grads[name]
+        self.optimizer.step()
+
+    def _log(self) -> None:
+        if not self.window:
+            return
+        series = {name: values.double().cpu() for name, values in trees.stack(self.window).items()}
+        finite = torch.isfinite(series["loss"]) & torch.isfinite(series["gradient_norm"])
+        if not finite.all():
+            bad = int(finite.logical_not().nonzero()[0])
+            raise Diverged(self._divergence(self.step - len(self.window) + bad + 1, float(series["loss"][bad])))
+        row = {"step": self.step, "split": "train"} | {name: float(v.mean()) for name, v in series.items()}
+        tasks, self.window = len(self.window) * self.plan.meta_batch, []
+        self.observer.logged(row | {"lr": self.lr}, tasks)
+
+    def _divergence(self, step: int, loss: float) -> str:
+        last = self.run.checkpoint("last")
+        what = "the meta-gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        return f"{what} at step {step} (learning rate {self.lr:g}); the last good checkpoint is {last}"
+
+    def _validate(self) -> None:
+        plan, meta = self.plan, self._calibrated()
+        scores = evaluate(plan.tester, meta, plan.validation, plan.validation_episodes, plan.test_mapper)
+        accuracy = estimate(scores["accuracy"], "episodes")
+        means = {name: float(values.mean()) for name, values in scores.items()}
+        row = {"step": self.step, "split": "val"} | means | {"accuracy_half_width": accuracy.half_width}
+        self.best = self.best.seen(self.step, accuracy.mean)
+        self.observer.logged(row, 0)
+        if plan.keep_best and self.best.step == self.step:
+            self._save("best")
+
+    def _calibrated(self) -> Meta:
+        return self.plan.algorithm.calibrate(self.meta, self.plan.train.pool(self.plan.calibration_images))
+
+    def _save(self, name: str) -> None:
+        names = list(self.params)
+        state = self.optimizer.state_dict()["state"] if name == "last" else {}
+        optimizer = {names[i]: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for i, s in state.items()}
+        about = {**self.plan.about, "step": self.step, "best": self.best.as_dict()}
+        checkpoints.save(self.run.checkpoint(name), Checkpoint(self._calibrated(), about, optimizer))
+
+    def _resume(self, last: Checkpoint) -> None:
+        checkpoints.fits(self.params, last.meta.params, self.run.checkpoint("last"))
+        self.step, self.best = last.step, Best(**last.about["best"])
+        with torch.no_grad():
+            for name, parameter in self.params.items():
+                parameter.copy_(last.meta.params[name])
+        names = list(self.params)
+        state = {i: last.optimizer[name] for i, name in enumerate(names) if name in last.optimizer}
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,28 @@
+"""Errors that a user can mend: they end a command with one line and an exit code, not with a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MetavisionError(Exception):
+    """Base of the errors shown as one line."""
+
+    exit_code = 1
+
+
+class InputError(MetavisionError, ValueError):
+    """What was asked for can't be done; the message says what was found, what was needed, and what exists."""
+
+    exit_code = 2
+
+
+class Diverged(MetavisionError):
+    """Training met a loss that is not finite."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean maml? (there are fomaml, maml, protonet)`, to be put behind a message."""
+    known = sorted(known)
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    meant = f"; did you mean {close[0]}?" if close else ";"
+    return f"{meant} there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"

@@ -1,0 +1,11 @@
+"""Distances between two sets of points."""
+
+from torch import Tensor
+
+
+def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
+    """|a_i - b_j|^2 for a (n, d) and b (k, d): (n, k).
+
+    From the differences, not from |a|^2 - 2 a.b + |b|^2, which loses half of the digits when points are near.
+    """
+    return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(-1)

@@ -1,0 +1,135 @@
+"""A run's folder: named by what the run is, locked while a process is in it, finished when DONE is there.
+
+    outputs/<algo>-<data>-<id>/seed<k>/
+        config.yaml  overrides.txt  provenance.json     what was asked for, with which code, on what
+        metrics.jsonl                                   the truth about the course of training
+        checkpoints/last.safetensors  best.safetensors
+        episodes.npz  result.json  DONE                 the test, in this order
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from metavision.errors import InputError
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """Eight hex digits of what decides a run's result."""
+    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+class Run:
+    """Reading and writing of a run's folder. All writes but metrics are whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        """`<algo>-<data>-<id>/seed<k>`."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "DONE").is_file()
+
+    def checkpoint(self, name: str) -> Path:
+        return self.folder / "checkpoints" / f"{name}.safetensors"
+
+    @contextmanager
+    def locked(self, *, wait: bool) -> Iterator[None]:
+        """Holds the folder for this process; a process that dies lets go of it.
+
+        Raises:
+            InputError: another process holds it and `wait` is false, or it can't be written.
+        """
+        try:
+            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise InputError(f"the output folder {self.folder} can't be written: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                message = f"another process is in {self.folder}; wait=true waits for it, another seed is another run"
+                raise InputError(message) from error
+            yield
+
+    def clear(self) -> None:
+        """Forgets what was run here."""
+        for path in [self.folder / "DONE", *self.folder.glob("checkpoints/*"), *self.folder.glob("*.*")]:
+            if path.is_file() and path.name != ".lock":
+                path.unlink()
+
+    def write(self, name: str, content: Mapping[str, Any] | str) -> None:
+        """A text, YAML or JSON file, by its ending."""
+        if not isinstance(content, str):
+            content = yaml.safe_dump(dict(content), sort_keys=False) if name.endswith(".yaml") else _json(content, 2)
+        draft = self.folder / f"{name}.draft"
+        draft.write_text(content)
+        draft.replace(self.folder / name)
+
+    def write_episodes(self, arrays: Mapping[str, np.ndarray]) -> None:
+        draft = self.folder / "episodes.draft.npz"
+        np.savez_compressed(draft, **arrays)
+        draft.replace(self.folder / "episodes.npz")
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file; an empty dict if there is none."""
+        with suppress(FileNotFoundError):
+            return json.loads((self.folder / name).read_text())
+        return {}
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """One line of metrics, on disk when this returns."""
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(_json(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows; a line that a kill cut short is left out."""
+        rows = []
+        with suppress(FileNotFoundError):
+            for line in (self.folder / "metrics.jsonl").read_text().splitlines():
+                with suppress(json.JSONDecodeError):
+                    rows.append(json.loads(line))
+        return rows
+
+    def rewind(self, step: int) -> None:
+        """Drops the metrics after a step: those that a resumed run will write again."""
+        kept = [row for row in self.metrics() if row["step"] <= step]
+        self.write("metrics.jsonl", "".join(_json(row) + "\n" for row in kept))
+
+    def finish(self) -> None:
+        """The last thing that is written."""
+        self.write("DONE", time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
+
+
+def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no nan: it is written as null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def fsync(path: Path) -> None:
+    """Waits until a file's content is on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

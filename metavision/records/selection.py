@@ -1,0 +1,29 @@
+"""Which checkpoint is tested: named rules that look at validation alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Best:
+    """Follows the validation accuracy of a run.
+
+    Args:
+        step: of the best validation so far; -1 before the first.
+        value: its accuracy.
+        stale: validations since then.
+    """
+
+    step: int = -1
+    value: float = float("-inf")
+    stale: int = 0
+
+    def seen(self, step: int, value: float) -> "Best":
+        """What is best after a validation at `step`; of equals the first stays."""
+        return Best(step, value, 0) if value > self.value else Best(self.step, self.value, self.stale + 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "value": self.value, "stale": self.stale}
+
+
+RULES = {"best": "highest validation accuracy, the first of equals", "last": "last step"}

@@ -1,0 +1,49 @@
+"""The values that algorithms and engine exchange.
+
+Legend of shapes, used everywhere: T tasks, S support examples, Q query examples, n examples, k ways (classes of
+an episode), d features, C x H x W an image, P a parameter tree (a flat dict from name to tensor).
+
+An algorithm sees one task. A batch of tasks is the same value with a leading T on every tensor.
+"""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+P = dict[str, Tensor]
+
+
+class Inputs(NamedTuple):
+    """Images without labels."""
+
+    x: Tensor  # (n, C, H, W) float
+    mask: Tensor | None = None  # (n,) bool, False on padding; None: no padding
+
+
+class Examples(NamedTuple):
+    """Images with labels."""
+
+    x: Tensor  # (n, C, H, W) float
+    y: Any  # (n,) int64, class in [0, k)
+    mask: Tensor | None = None  # (n,) bool, False on padding; None: no padding
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs(self.x, self.mask)
+
+
+class Episode(NamedTuple):
+    """A task: what to learn from and what to be asked about."""
+
+    support: Examples
+    query: Examples
+
+
+class Meta(NamedTuple):
+    """What meta-training learns."""
+
+    params: P  # moved by the outer optimizer
+    buffers: P  # carried along: statistics of normalisation, empty until they are calibrated
+
+
+Metrics = dict[str, Tensor]  # scalars of one task
