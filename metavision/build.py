@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from hydra.utils import get_object
 
 from metavision.algorithms.base import Algorithm
+from metavision.config import locate
 from metavision.data.batches import Episodes
 from metavision.data.episodes import EpisodeSampler, EpisodeSpec
 from metavision.data.source import DataSet
@@ -30,7 +30,7 @@ def make(node: Mapping[str, Any], **given: Any) -> Any:
         for key, value in node.items()
         if key != "_target_"
     }
-    return get_object(node["_target_"])(**options, **given)
+    return locate(node["_target_"])(**options, **given)
 
 
 def dataset(config: Config) -> DataSet:
@@ -51,7 +51,7 @@ def schedule(config: Config) -> Schedule:
 def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
     """`optimizer`, still without its tensors."""
     options = dict(config["optimizer"])
-    return partial(get_object(options.pop("_target_")), **options)
+    return partial(locate(options.pop("_target_")), **options)
 
 
 def algorithm(config: Config, shape: tuple[int, int, int], way: int) -> Algorithm:

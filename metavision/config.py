@@ -9,11 +9,11 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from metavision.errors import InputError, suggestion
@@ -180,6 +180,12 @@ def check(config: Mapping[str, Any]) -> None:
         raise InputError("; and ".join(faults))
 
 
+def locate(path: str) -> Any:
+    """The class or function at `package.module.Name`."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(node, Mapping):
         if "_target_" in node:
@@ -190,7 +196,7 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     try:
-        target = get_object(node["_target_"])
+        target = locate(node["_target_"])
     except Exception as error:  # whatever importing the user's module raises
         yield f"{path}._target_ is {node['_target_']}, which can't be imported: {error}"
         return

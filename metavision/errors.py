@@ -23,6 +23,8 @@ class Diverged(MetavisionError):
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean maml? (there are fomaml, maml, protonet)`, to be put behind a message."""
     known = sorted(known)
+    if not known:
+        return "; there is none"
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     meant = f"; did you mean {close[0]}?" if close else ";"
     return f"{meant} there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 import hydra
-from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +15,7 @@ from metavision import config
 from metavision.cli.guard import guarded
 from metavision.errors import InputError, suggestion
 
+HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
 Job = Callable[[DictConfig], int]
 
 
@@ -36,42 +37,33 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(explain(error, verb)) from error
+        raise InputError(explain(error, verb, words)) from error
     except OSError as error:
         raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
     return max(codes, default=0)
 
 
-def explain(error: Exception, verb: str) -> str:
+def explain(error: Exception, verb: str, words: list[str]) -> str:
     """A composition error in one line, with what exists."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={option}{suggestion(option, error.options)}"
-    text = str(error)
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1], verb)
+    if match := re.search(r"Could not override '([^']+)'", str(error)):
+        return unknown_key(match[1], verb, words)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     where = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
     return f"{where}: {lines[0]}" if where else lines[0]
 
 
-def unknown_key(key: str, verb: str) -> str:
-    """What to say of an option that no configuration has."""
-    name, _, _ = key.partition("@")
-    parent, _, last = name.rpartition(".")
-    if parent:
-        where, known = parent, _keys(parent, verb)
-    else:
-        where, known = f"metavision {verb}", _keys("", verb) | set(_groups())
-    return f"{where} has no option {last}{suggestion(last, known)}" if known else f"there is no option {key}"
-
-
-def _keys(node: str, verb: str) -> set[str]:
-    schema = OmegaConf.structured(ConfigStore.instance().load(f"{verb}_schema.yaml").node)
-    found = OmegaConf.select(schema, node) if node else schema
-    return {str(key) for key in found} if isinstance(found, DictConfig) else set()
-
-
-def _groups() -> list[str]:
-    return [path.name for path in config.folder().iterdir() if path.is_dir() and path.name not in ("verb", "protocol")]
+def unknown_key(key: str, verb: str, words: list[str]) -> str:
+    """What to say of an option that the configuration does not have."""
+    parent, _, last = key.partition("@")[0].rpartition(".")
+    groups = [path.name for path in config.folder().iterdir() if path.is_dir() and path.name not in HIDDEN_GROUPS]
+    choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
+        composed = hydra.compose(verb, choices)
+    node = OmegaConf.select(composed, parent) if parent else composed
+    known = {str(name) for name in node} if isinstance(node, DictConfig) else set()
+    return f"{parent or f'metavision {verb}'} has no option {last}{suggestion(last, known)}"

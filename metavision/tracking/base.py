@@ -28,3 +28,21 @@ class Tracker(Protocol):
     def finish(self, result: Mapping[str, Any], checkpoint: Path | None) -> Notice:
         """Closes the dashboard with the run's result (`result.json`; empty if it did not finish)."""
         ...
+
+
+def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a nested mapping under keys joined by `/`; whatever else it holds is no curve."""
+    flat: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def curves(row: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
+    """A row's step, and its numbers as `train/loss` or `timing/train/seconds`: rows of one step share no name."""
+    split = row["split"]
+    results = {key: value for key, value in row.items() if key not in ("step", "split", "timing")}
+    return row["step"], numbers({split: results, "timing": {split: row.get("timing", {})}})
