@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def __getattr__(name: str):  # noqa: ANN202 - whatever the package exports
+def __getattr__(name: str) -> object:
     # Loaded on demand: `import metavision` must stay cheap for the command line's help and completion.
     if name == "load":
         from metavision.api import load

@@ -13,6 +13,7 @@ from metavision.data.episodes import EpisodeSampler, EpisodeSpec
 from metavision.data.source import DataSet
 from metavision.engine.mapping import Mapper, fitted
 from metavision.engine.schedules import Schedule
+from metavision.errors import InputError
 from metavision.problems.classification import Classification
 from metavision.tracking.base import Tracker
 from metavision.types import Meta
@@ -49,9 +50,18 @@ def schedule(config: Config) -> Schedule:
 
 
 def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
-    """`optimizer`, still without its tensors."""
+    """`optimizer`, still without its tensors.
+
+    Raises:
+        InputError: the optimizer itself refuses its options.
+    """
     options = dict(config["optimizer"])
-    return partial(locate(options.pop("_target_")), **options)
+    make_optimizer = partial(locate(options.pop("_target_")), **options)
+    try:
+        make_optimizer([torch.zeros(1)])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimizer: {error}") from error
+    return make_optimizer
 
 
 def algorithm(config: Config, shape: tuple[int, int, int], way: int) -> Algorithm:

@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from metavision.errors import InputError, suggestion
 
 
-class Mapping_(Enum):
+class Strategy(Enum):
     auto = "auto"
     loop = "loop"
     vmap = "vmap"
@@ -73,7 +73,7 @@ class Budget:
 
 @dataclass
 class Engine:
-    mapping: Mapping_ = Mapping_.auto
+    mapping: Strategy = Strategy.auto
     chunk: int | None = None
     memory: float = 4.0
     precision: Precision = Precision.fp32
@@ -152,6 +152,32 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
+# The least that makes sense, by path.
+_LEAST = {
+    "budget.steps": 0,
+    "budget.validate_every": 1,
+    "budget.validation_episodes": 2,
+    "budget.test_episodes": 2,
+    "budget.checkpoint_every": 1,
+    "budget.log_every": 1,
+    "budget.patience": 1,
+    "episode.meta_batch": 1,
+    "engine.chunk": 1,
+    "engine.threads": 1,
+    "engine.calibration_images": 2,
+    "episodes": 2,
+}
+
+
+def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
+    for path, least in _LEAST.items():
+        value: Any = config
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and value < least:
+            yield f"{path} is {value}; it must be at least {least}"
+
+
 # What cannot change a result has no part in a run's identity.
 _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references"),
@@ -171,12 +197,14 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Binds every node with a `_target_` to the signature of its target.
+    """Binds every node with a `_target_` to the signature of its target, and looks for numbers that make no sense.
 
     Raises:
         InputError: one message with all unknown options and wrong types.
     """
-    if faults := [fault for path, node in _targets(config, "") for fault in _faults(path, node)]:
+    faults = [fault for path, node in _targets(config, "") for fault in _faults(path, node)]
+    faults += _too_small(config)
+    if faults:
         raise InputError("; and ".join(faults))
 
 
@@ -242,4 +270,6 @@ def describe(hint: Any) -> str:
         return " or ".join(str(option) for option in get_args(hint))
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(describe(option) for option in get_args(hint))
-    return {type(None): "null", float: "a number", int: "a whole number", str: "text"}.get(hint, getattr(hint, "__name__", str(hint)))
+    return {type(None): "null", float: "a number", int: "a whole number", str: "text"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )

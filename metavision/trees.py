@@ -55,10 +55,14 @@ def index(tree: Any, at: int | slice) -> Any:
 def stack(trees: Iterable[Any]) -> Any:
     """Pytrees of one structure as one, with a leading axis on every tensor."""
     first, *others = trees
-    return pytree.tree_map(lambda *leaves: torch.stack(leaves) if isinstance(leaves[0], Tensor) else leaves[0], first, *others)
+    return pytree.tree_map(
+        lambda *leaves: torch.stack(leaves) if isinstance(leaves[0], Tensor) else leaves[0], first, *others
+    )
 
 
 def concatenate(trees: Iterable[Any]) -> Any:
     """Pytrees of one structure, joined along the leading axis of every tensor."""
     first, *others = trees
-    return pytree.tree_map(lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], first, *others)
+    return pytree.tree_map(
+        lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], first, *others
+    )

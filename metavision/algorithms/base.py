@@ -73,7 +73,9 @@ class Algorithm(ABC):
 
     def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:
         """The direction that the outer optimizer descends, shaped as `meta.params`, and what to log."""
-        return mapper.mean_grad(lambda params, episode: self.score(Meta(params, meta.buffers), episode), meta.params, tasks)
+        return mapper.mean_grad(
+            lambda params, episode: self.score(Meta(params, meta.buffers), episode), meta.params, tasks
+        )
 
     def for_evaluation(self) -> Self:
         """The same algorithm with its test-time settings."""
@@ -92,4 +94,6 @@ class Algorithm(ABC):
 
     def embed(self, params: P, buffers: P, inputs: Inputs) -> Tensor:
         """Features (n, d) by the parameters and buffers under `backbone`."""
-        return functional.apply(self.backbone, trees.select(params, "backbone"), trees.select(buffers, "backbone"), inputs)
+        return functional.apply(
+            self.backbone, trees.select(params, "backbone"), trees.select(buffers, "backbone"), inputs
+        )

@@ -42,8 +42,9 @@ class MAML(Algorithm):
 
     def init(self, generator: torch.Generator) -> Meta:
         params = super().init(generator).params
-        head = functional.initial(nn.Linear(self.backbone.features, self.problem.outputs), generator)
-        params |= trees.under("head", head)
+        with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
+            head = nn.Linear(self.backbone.features, self.problem.outputs)
+        params |= trees.under("head", functional.initial(head, generator))
         return Meta(params | trees.under("rule", self.rule.init(params, generator)), {})
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:  # noqa: ARG002

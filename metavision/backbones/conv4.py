@@ -39,7 +39,9 @@ class Conv4(Backbone):
         super().__init__()
         channels, height, width = shape
         if downsample == "pool" and min(height, width) < 2**BLOCKS:
-            raise InputError(f"conv4 halves {BLOCKS} times, so it needs images of {2**BLOCKS} pixels, not {height}x{width}")
+            raise InputError(
+                f"conv4 halves {BLOCKS} times, so it needs images of {2**BLOCKS} pixels, not {height}x{width}"
+            )
         self.norm = norm
         self.pool = downsample == "pool"
         inputs = [channels] + [filters] * (BLOCKS - 1)

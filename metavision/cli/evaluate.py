@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
-from metavision import config
+from metavision import build, config
+from metavision.algorithms.base import Algorithm
 from metavision.cli import results
 from metavision.cli.launch import launch
+from metavision.engine import checkpoint, device
+from metavision.engine.checkpoint import Checkpoint
+from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
 from metavision.records.run import Run, run_id
 
@@ -22,9 +27,7 @@ def job(cfg: DictConfig) -> int:
     asked = config.plain(cfg)
     config.check(asked)
     path = Path(asked["run"])
-    from metavision.engine.checkpoint import find
-
-    found = find(path)
+    found = checkpoint.find(path)
     home = path if path.is_dir() else found.parent
     record = Run(home / "evaluations" / run_id({key: asked[key] for key in asked if key not in ("engine", "device")}))
     with record.locked(wait=True):
@@ -41,10 +44,6 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     Raises:
         InputError: the checkpoint does not fit, or the classes were trained on.
     """
-    from metavision import build
-    from metavision.engine import checkpoint, device
-    from metavision.engine.testing import Contender, test
-
     engine = asked["engine"]
     place = device.resolve(asked["device"])
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
@@ -60,7 +59,13 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     leak = _leak(weights, episodes.sampler.source.class_hashes, allowed=asked["allow_leak"])
     meta = checkpoint.to(weights.meta, place)
     mapper = build.mapper(run_config, algorithm, meta, episodes, train=False)
-    result, accuracy = test(Contender(algorithm, meta, mapper), {}, episodes, asked["episodes"])
+    result, accuracy = test(
+        Contender(algorithm, meta, mapper),
+        {},
+        episodes,
+        asked["episodes"],
+        lambda name, done: None,  # noqa: ARG005
+    )
     record.write_episodes(accuracy)
     about = {
         "name": _name(path),
@@ -73,27 +78,27 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     return about | result
 
 
-def _other(place: str):  # noqa: ANN202 - a Checkpoint and its path; the class would import torch
-    from metavision.engine import checkpoint
-
+def _other(place: str) -> tuple[Checkpoint, Path]:
     path = checkpoint.find(Path(place))
     return checkpoint.read(path), path
 
 
-def _outputs_fit(algorithm: Any, weights: Any, path: Path, way: int, trained_way: int) -> None:
+def _outputs_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, way: int, trained_way: int) -> None:
     """Raises InputError where the weights are another network's, or one with another number of outputs."""
-    import torch
-
-    from metavision.engine import checkpoint
-
     expected = algorithm.init(torch.Generator()).params
-    differ = {name for name, p in expected.items() if name not in weights.meta.params or weights.meta.params[name].shape != p.shape}
+    differ = {
+        name
+        for name, p in expected.items()
+        if name not in weights.meta.params or weights.meta.params[name].shape != p.shape
+    }
     if way != trained_way and differ and all(name.startswith("head.") for name in differ):
-        raise InputError(f"{path} has {trained_way} outputs, one for each class of an episode, so way={way} can't be evaluated")
+        raise InputError(
+            f"{path} has {trained_way} outputs, one for each class of an episode, so way={way} can't be evaluated"
+        )
     checkpoint.fits(expected, weights.meta.params, path)
 
 
-def _leak(weights: Any, classes: list[str], *, allowed: bool) -> int:
+def _leak(weights: Checkpoint, classes: list[str], *, allowed: bool) -> int:
     """How many classes were trained on."""
     seen = len(set(classes) & set(weights.about["trained_on"]))
     if seen and not allowed:

@@ -81,8 +81,9 @@ class Recorder:
     def _bar(self, name: str, total: int, done: int, figures: str | None = None) -> None:
         if name not in self.bars:
             self.bars[name] = self.progress.add_task(name, total=total, figures="")
-        fields = {} if figures is None else {"figures": figures}
-        self.progress.update(self.bars[name], completed=done, **fields)
+        self.progress.update(self.bars[name], completed=done)
+        if figures is not None:
+            self.progress.update(self.bars[name], figures=figures)
 
     def _tell(self, notice: Notice) -> None:
         if notice:

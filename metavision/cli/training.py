@@ -38,6 +38,8 @@ def run_to_the_end(config: Mapping[str, Any], run: Run) -> None:
         InputError: the configuration can't be built on the data at hand.
         Diverged: the loss is not finite.
     """
+    if unknown := set(config["references"]) - set(REFERENCES):
+        raise InputError(f"there is no reference {min(unknown)}{suggestion(min(unknown), REFERENCES)}")
     engine = config["engine"]
     place = device.resolve(config["device"])
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
@@ -141,14 +143,12 @@ def _tested(
 
 
 def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
-    """What the trained network is held against."""
+    """What the trained network is held against: itself untrained, or nearest centroid on pixels."""
     if name == "untrained":
         meta = plan.tester.calibrate(plan.meta, plan.train.pool(plan.calibration_images))
         return Contender(plan.tester, meta, plan.test_mapper)
-    if name == "pixels":
-        way = plan.validation.sampler.spec.way
-        return Contender(ProtoNet(backbone=Pixels(data.shape), problem=Classification(way)), Meta({}, {}), Mapper("loop"))
-    raise InputError(f"there is no reference {name}{suggestion(name, REFERENCES)}")
+    way = plan.validation.sampler.spec.way
+    return Contender(ProtoNet(backbone=Pixels(data.shape), problem=Classification(way)), Meta({}, {}), Mapper("loop"))
 
 
 def _in_words(plan: Plan, place: torch.device) -> str:

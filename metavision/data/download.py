@@ -37,7 +37,10 @@ def fetched(what: str, archive: Archive, folders: list[Path], *, unpacked: str, 
         if (path := folder / archive.name).is_file():
             _verify(path, archive)
             return path
-    wanted = f"place {archive.name} (from {archive.address}) or the folder {unpacked}/ in {folders[0]}, or set data.root or METAVISION_DATA"
+    wanted = (
+        f"place {archive.name} (from {archive.address}) or the folder {unpacked}/ in {folders[0]}, "
+        "or set data.root or METAVISION_DATA"
+    )
     if not download:
         raise InputError(f"{what} is not below {folders[0]}; {wanted}")
     try:

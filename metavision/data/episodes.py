@@ -88,9 +88,9 @@ class EpisodeSampler:
         slots = spec.way * (1 + images)  # a random word for every class and every image of an episode
         words = random_words(self.key, indices, slots)
         classes = distinct(words[:, : spec.way], np.full((len(indices), 1), len(self._count)))
-        within = distinct(
-            words[:, spec.way :].reshape(-1, images), self._count[classes].reshape(-1, 1)
-        ).reshape(len(indices), spec.way, images)
+        within = distinct(words[:, spec.way :].reshape(-1, images), self._count[classes].reshape(-1, 1)).reshape(
+            len(indices), spec.way, images
+        )
         chosen = self._order[self._start[classes][..., None] + within]
         return Draw(chosen[..., : spec.shot], chosen[..., spec.shot :], classes)
 

@@ -34,8 +34,8 @@ class Source:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of pixels, labels and class names: equal fingerprints mean equal episodes."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels))
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
         digest.update("\n".join(self.classes).encode())
         return digest.hexdigest()[:16]
 

@@ -15,7 +15,9 @@ def resolve(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if here["cuda"] else "cpu")
     if not here[name]:
-        raise InputError(f"device={name} is not here; there is {', '.join(d for d, is_here in here.items() if is_here)}")
+        raise InputError(
+            f"device={name} is not here; there is {', '.join(d for d, is_here in here.items() if is_here)}"
+        )
     return torch.device(name)
 
 

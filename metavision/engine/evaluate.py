@@ -20,7 +20,7 @@ def evaluate(
     episodes: Episodes,
     n: int,
     mapper: Mapper,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Loss and metrics of episodes 0 to n - 1, each as (n,) float64.
 
@@ -39,5 +39,6 @@ def evaluate(
         for start in range(0, n, TASKS_AT_ONCE):
             indices = range(start, min(start + TASKS_AT_ONCE, n))
             rows.append(mapper.map(score, meta.params, episodes.batch(indices)))
-            progress(indices.stop)
+            if progress:
+                progress(indices.stop)
     return {name: values.double().cpu().numpy() for name, values in concatenate(rows).items()}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch.func import vmap
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metavision import trees
@@ -61,7 +62,7 @@ class Mapper:
             if self.strategy == "loop":
                 return trees.stack([function(params, trees.index(tasks, at.start))])
             some = trees.index(tasks, at)
-            in_dims = torch.utils._pytree.tree_map(lambda leaf: 0 if isinstance(leaf, torch.Tensor) else None, some)
+            in_dims = pytree.tree_map(lambda leaf: 0 if isinstance(leaf, torch.Tensor) else None, some)
             return vmap(function, (None, in_dims))(params, some)
 
 
@@ -81,7 +82,7 @@ class Footprint(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204, ARG002 - torch's signature
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.bytes += sum(t.numel() * t.element_size() for t in trees.tensors(out))
         return out
@@ -125,5 +126,7 @@ def _footprint(algorithm: Algorithm, meta: Meta, task: Episode, *, train: bool) 
             algorithm.meta_grad(meta, task, one)
         else:
             with torch.no_grad():
-                one.map(lambda params, episode: algorithm.score(Meta(params, meta.buffers), episode)[0], meta.params, task)
+                one.map(
+                    lambda params, episode: algorithm.score(Meta(params, meta.buffers), episode)[0], meta.params, task
+                )
     return max(made.bytes, 1)

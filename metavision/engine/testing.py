@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def test(
     references: Mapping[str, Contender],
     episodes: Episodes,
     n: int,
-    progress: Callable[[str, int], None] = lambda name, done: None,
+    progress: Callable[[str, int], None],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores `trained` and `references` on episodes 0 to n - 1.
 
@@ -48,7 +49,7 @@ def test(
     if (unadapted := trained.algorithm.before_adaptation()) is not None:
         contenders["before_adaptation"] = Contender(unadapted, trained.meta, trained.mapper)
     accuracy = {
-        name: evaluate(c.algorithm, c.meta, episodes, n, c.mapper, lambda done, name=name: progress(name, done))["accuracy"]
+        name: evaluate(c.algorithm, c.meta, episodes, n, c.mapper, partial(progress, name))["accuracy"]
         for name, c in contenders.items()
     }
     estimates = {name: estimate(values, "episodes") for name, values in accuracy.items()}

@@ -48,8 +48,7 @@ class Norm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.mean is not None:
             return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, training=False, eps=EPSILON)
-        if mask is None:
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=EPSILON)
+        # Not F.batch_norm: under vmap its second derivative is wrong by a percent (torch 2.11), without a warning.
         mean, var = moments(x, mask)
         shape = (1, -1, 1, 1)
         scale = self.weight * torch.rsqrt(var + EPSILON)

@@ -1,17 +1,17 @@
 """A run's folder: named by what the run is, locked while a process is in it, finished when DONE is there.
 
-    outputs/<algo>-<data>-<id>/seed<k>/
-        config.yaml  overrides.txt  provenance.json     what was asked for, with which code, on what
-        metrics.jsonl                                   the truth about the course of training
-        checkpoints/last.safetensors  best.safetensors
-        episodes.npz  result.json  DONE                 the test, in this order
+outputs/<algo>-<data>-<id>/seed<k>/
+    config.yaml  overrides.txt  provenance.json     what was asked for, with which code, on what
+    metrics.jsonl                                   the truth about the course of training
+    checkpoints/last.safetensors  best.safetensors
+    episodes.npz  result.json  DONE                 the test, in this order
 """
 
 import fcntl
 import hashlib
 import json
 import math
-import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -65,7 +65,17 @@ class Run:
             except BlockingIOError as error:
                 message = f"another process is in {self.folder}; wait=true waits for it, another seed is another run"
                 raise InputError(message) from error
-            yield
+            try:
+                yield
+            finally:
+                self._remove_if_unused()
+
+    def _remove_if_unused(self) -> None:
+        """Leaves nothing behind of a run that was refused before it began."""
+        if not any(path.is_file() and path.name not in (".lock", "overrides.txt") for path in self.folder.rglob("*")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # other seeds live beside it
+                self.folder.parent.rmdir()
 
     def clear(self) -> None:
         """Forgets what was run here."""
@@ -83,7 +93,7 @@ class Run:
 
     def write_episodes(self, arrays: Mapping[str, np.ndarray]) -> None:
         draft = self.folder / "episodes.draft.npz"
-        np.savez_compressed(draft, **arrays)
+        np.savez_compressed(draft, **dict(arrays))  # type: ignore[arg-type] # numpy takes `allow_pickle` for one of them
         draft.replace(self.folder / "episodes.npz")
 
     def read(self, name: str) -> dict[str, Any]:
@@ -127,9 +137,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def fsync(path: Path) -> None:
-    """Waits until a file's content is on disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metavision.tracking.base import Notice, curves, numbers
+from metavision.tracking.base import Notice
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -150,7 +150,7 @@ class _Child:
     def answer(self, timeout: float) -> Message | None:
         """The next line, or None if the child is silent or dead."""
         assert self.process.stdout
-        line = self.process.stdout.readline() if wait([self.process.stdout], timeout) else b""
+        line = self.process.stdout.readline() if wait([self.process.stdout.fileno()], timeout) else b""
         return json.loads(line) if line else None
 
     def end(self, timeout: float) -> None:
@@ -210,11 +210,11 @@ def _serve() -> None:
     return answer(unsent=unsent)
 
 
-def _init(mode: str, timeout: float, init: Message) -> tuple[Any, str, str]:
+def _init(mode: Any, timeout: float, init: Message) -> tuple[Any, str, str]:
     """A run of `wandb` (None if it is disabled), its mode, and why it is offline if nobody asked for that."""
     import wandb
 
-    chosen = {} if mode == "auto" else {"mode": mode}
+    chosen: dict[str, Any] = {} if mode == "auto" else {"mode": mode}
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -226,7 +226,8 @@ def _init(mode: str, timeout: float, init: Message) -> tuple[Any, str, str]:
         x_stats_pid=os.getppid(),
         **chosen,
     )
-    why, mode = "", wandb.setup(settings).settings.mode
+    why: str = ""
+    mode = wandb.setup(settings).settings.mode
     if mode == "disabled":
         return None, mode, why
     if mode != "online":

@@ -79,7 +79,9 @@ class Omniglot:
         for part, characters in PARTS.items():
             found = _drawings(_place(Path(self.root), part, download=self.download), part)
             if len(found) != characters:
-                raise InputError(f"{part} of Omniglot below {self.root} has {len(found)} characters; it should have {characters}")
+                raise InputError(
+                    f"{part} of Omniglot below {self.root} has {len(found)} characters; it should have {characters}"
+                )
             for name, files in sorted(found.items()):
                 if len(files) != DRAWINGS:
                     raise InputError(f"{name} of Omniglot has {len(files)} drawings; it should have {DRAWINGS}")

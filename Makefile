@@ -1,0 +1,44 @@
+# `make` lists what there is. Everything happens in .venv of this folder.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_WAIT_POLICY ?= passive
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint types wheel gpu clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: .venv/.ready  ## a virtual environment with everything in it
+
+.venv/.ready: pyproject.toml requirements/pinned.txt requirements/learn2learn.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/pinned.txt -e '.[dev]'
+	$(BIN)/python scripts/install_learn2learn.py
+	touch $@
+
+demo: setup  ## train and test on the built-in data, some minutes on a CPU
+	$(BIN)/metavision train
+
+test: setup  ## the tests, offline, some minutes
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the slow tests too
+	$(BIN)/python -m pytest -m 'not gpu and not network'
+
+lint: setup  ## style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup  ## types
+	$(BIN)/mypy
+
+wheel: setup  ## build the wheel, install it elsewhere, and train with it
+	$(BIN)/python scripts/try_wheel.py
+
+gpu: setup  ## what needs a CUDA device: the GPU tests; results go to $$OUT
+	$(BIN)/python -m pytest -m gpu --junitxml=$${OUT:-outputs}/gpu.xml
+
+clean:  ## remove the virtual environment and caches, never outputs
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

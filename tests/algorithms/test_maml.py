@@ -1,0 +1,106 @@
+"""MAML against learn2learn and against the update written out by hand."""
+
+import importlib
+import sys
+import types
+import warnings
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from metavision import trees
+from metavision.engine.mapping import Mapper
+from metavision.nn.functional import apply
+from metavision.seeds import generator
+from metavision.types import Inputs
+from tests.algorithms.builds import built
+from tests.conftest import toy_tasks
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def learn2learn() -> Any:
+    """The peer, imported without its reinforcement-learning half, whose package prints a banner."""
+    for name in ("learn2learn.gym", "learn2learn.gym.envs"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("learn2learn")
+    except ImportError as error:
+        pytest.skip(f"learn2learn is not installed: {error}")
+
+
+class Net(nn.Module):
+    """The backbone and head of an algorithm as one module, for a peer that wants one."""
+
+    def __init__(self, algorithm: Any, params: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.backbone = algorithm.backbone
+        self.head = nn.Linear(algorithm.backbone.features, 3)
+        self.load_state_dict(params)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(x))
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_meta_gradient_is_learn2learns(steps: int, first_order: bool) -> None:
+    l2l = learn2learn()
+    algorithm = built("maml", f"algo.steps={steps}", f"algo.first_order={first_order}", "algo.rule.lr=0.3")
+    tasks = toy_tasks(tasks=2)
+    meta = algorithm.init(generator("l2l"))
+    ours, logs = algorithm.meta_grad(meta, tasks, Mapper("loop"))
+
+    peer = l2l.algorithms.MAML(Net(algorithm, meta.params), lr=0.3, first_order=first_order)
+    total = torch.zeros(())
+    for t in range(2):
+        support, query = trees.index(tasks, t)
+        learner = peer.clone()
+        for _ in range(steps):
+            learner.adapt(F.cross_entropy(learner(support.x), support.y))
+        total = total + F.cross_entropy(learner(query.x), query.y) / 2
+    total.backward()
+
+    torch.testing.assert_close(logs["loss"], total.detach(), rtol=0, atol=1e-8)
+    for name, parameter in peer.module.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, rtol=0, atol=1e-8)
+
+
+def test_first_order_is_the_query_gradient_at_the_adapted_weights() -> None:
+    algorithm, tasks = built("fomaml", "algo.steps=2", "algo.rule.lr=0.3"), toy_tasks(tasks=1)
+    meta = algorithm.init(generator("fo"))
+    ours, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
+    support, query = trees.index(tasks, 0)
+
+    def loss(params: dict[str, torch.Tensor], examples: Any) -> torch.Tensor:
+        z = apply(algorithm.backbone, trees.select(params, "backbone"), {}, Inputs(examples.x))
+        return F.cross_entropy(F.linear(z, params["head.weight"], params["head.bias"]), examples.y)
+
+    weights = {name: p.clone().requires_grad_() for name, p in meta.params.items()}
+    for _ in range(2):
+        grads = torch.autograd.grad(loss(weights, support), list(weights.values()))
+        weights = {
+            name: (p - 0.3 * g).detach().requires_grad_() for (name, p), g in zip(weights.items(), grads, strict=True)
+        }
+    expected = torch.autograd.grad(loss(weights, query), list(weights.values()))
+    for (name, gradient), want in zip(ours.items(), expected, strict=True):
+        torch.testing.assert_close(gradient, want, rtol=0, atol=1e-10, msg=name)
+
+
+def test_first_order_differs_from_second_order() -> None:
+    tasks = toy_tasks()
+    first, second = (built(name, "algo.steps=2", "algo.rule.lr=0.3") for name in ("fomaml", "maml"))
+    meta = first.init(generator("fo"))
+    a, b = (algorithm.meta_grad(meta, tasks, Mapper("loop"))[0] for algorithm in (first, second))
+    difference = trees.norm(trees.add(a, trees.scale(b, -1)))
+    assert difference > 0.01 * trees.norm(b)
+
+
+def test_test_steps_hold_in_evaluation_alone() -> None:
+    algorithm = built("maml", "algo.steps=1", "algo.test_steps=7")
+    assert (algorithm.steps, algorithm.for_evaluation().steps, algorithm.before_adaptation().steps) == (1, 7, 0)
