@@ -1,0 +1,40 @@
+"""Bad input ends in one clear line and exit code 2, before any work, and leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+
+from metavision.cli.__main__ import main
+
+CASES = {
+    "trian": "there is no verb trian; did you mean train?",
+    "train algo=mamll": "there is no algo=mamll; did you mean maml? there are fomaml, maml, protonet",
+    "train algoo=maml": "has no option algoo; did you mean algo?",
+    "train algo=maml algo.stepz=3": "algo has no option stepz; did you mean steps?",
+    "train algo=maml algo.steps=x": "algo.steps is 'x', of type str; it must be a whole number",
+    "train episode.shot=abc": "episode.shot: Value 'abc' of type 'str' could not be converted to Integer",
+    "train episode.shot=-1": "shot is -1; an episode needs at least 1",
+    "train episode.meta_batch=0": "episode.meta_batch is 0; it must be at least 1",
+    "train budget.steps=-4": "budget.steps is -4; it must be at least 0",
+    "train optimizer.lr=-1": "optimizer: Invalid learning rate: -1",
+    "train norm=bach": "backbone.norm is 'bach', of type str; it must be batch or running or group or none",
+    "train references=[me]": "there is no reference me; there are pixels, untrained",
+    "train data=omniglot data.root=nowhere data.size=20 data.download=false": "place images_background.zip",
+    "train init=nowhere": "there is nothing at nowhere",
+    "train outputs=/dev/null/here": "can't be written",
+    "train -m algo=maml,mamll": "there is no algo=mamll; did you mean maml?",
+    "train episode.train.way=9999": "9999-way episodes need 9999 classes; glyphs train has",
+    "evaluate run=nowhere": "there is nothing at nowhere",
+    "evaluate": "a value is needed for run",
+    "completion tcsh": "there is no completion for tcsh",
+}
+
+
+@pytest.mark.parametrize("line", CASES)
+def test_one_line_and_exit_code_2(line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = line.split() + (["logger=none"] if line.startswith("train") else [])
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert CASES[line] in error
+    assert error.startswith("metavision: error: ") and error.count("\n") == 1
+    assert not list(tmp_path.rglob("seed*"))

@@ -1,0 +1,146 @@
+"""Runs from the command line: to the end, killed and gone on with, evaluated, loaded, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import metavision
+from metavision.cli.__main__ import main
+
+SMALL = (
+    ["algo=maml", "backbone.filters=4", "algo.steps=1", "algo.test_steps=2", "episode.query=2", "episode.meta_batch=2", "references=[]", "budget.steps=60", "budget.validate_every=20", "budget.validation_episodes=20", "budget.test_episodes=40", "budget.checkpoint_every=7", "budget.log_every=3", "engine.threads=1"]
+)
+
+
+def train(*words: str) -> int:
+    return main(["train", *SMALL, "logger=none", *words])
+
+
+def run_folder(outputs: str = "outputs") -> Path:
+    (done,) = Path(outputs).glob("*/seed0")
+    return done
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "timing"} for row in lines]
+
+
+def test_a_run_from_start_to_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    folder = run_folder()
+    result = json.loads((folder / "result.json").read_text())
+    accuracy = np.load(folder / "episodes.npz")["trained"]
+    assert result["accuracy"]["mean"] == pytest.approx(accuracy.mean()) and len(accuracy) == 40
+    assert result["transductive"] is True and result["normalisation"] == "batch"
+    assert "transductive" in capsys.readouterr().out
+
+    # Finished: shown again, not run again.
+    before = (folder / "metrics.jsonl").stat().st_mtime_ns
+    assert train() == 0
+    assert (folder / "metrics.jsonl").stat().st_mtime_ns == before
+    assert "this run is finished" in capsys.readouterr().err
+
+    # The same episodes give the same figure.
+    assert main(["evaluate", f"run={folder}", "episodes=40", "engine.threads=1"]) == 0
+    (again,) = folder.glob("evaluations/*/episodes.npz")
+    np.testing.assert_array_equal(np.load(again)["trained"], accuracy)
+
+    algorithm, meta = metavision.load(folder)
+    assert algorithm.steps == 2 and meta.params["head.weight"].shape[0] == 5
+
+    capsys.readouterr()
+    for words, message in {
+        "way=7": "has 5 outputs, one for each class of an episode, so way=7 can't be evaluated",
+        "split=train": "classes were trained on",
+        "split=nope": "glyphs has no split nope",
+    }.items():
+        assert main(["evaluate", f"run={folder}", words]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["evaluate", f"run={folder}", "split=train", "allow_leak=true", "episodes=4"]) == 0
+    assert "of the classes were trained on" in capsys.readouterr().out
+
+    # A checkpoint of another architecture, as a start and as other weights.
+    assert train(f"init={folder}", "backbone.filters=8", "outputs=other") == 2
+    assert "is a checkpoint of another architecture: it has" in capsys.readouterr().err
+
+
+def test_killed_and_gone_on_with_it_is_the_same_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "metavision.cli", "train", *SMALL, "logger=none"]
+    subprocess.run([*command, "outputs=whole"], check=True, capture_output=True)
+    whole = run_folder("whole")
+    rng = np.random.default_rng()
+    kills = 0
+    for line in sorted(rng.integers(2, 26, 3)):
+        process = subprocess.Popen([*command, "outputs=killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            found = list(Path("killed").glob("*/seed0/metrics.jsonl"))
+            if found and found[0].read_text().count("\n") >= line:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        process.wait()
+    assert kills == 3, "the run was to be killed three times before its end"
+    subprocess.run([*command, "outputs=killed"], check=True, capture_output=True)
+    killed = run_folder("killed")
+    assert rows(killed) == rows(whole)
+    for name in ("last", "best"):
+        ours, theirs = (load_file(folder / "checkpoints" / f"{name}.safetensors") for folder in (killed, whole))
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+    np.testing.assert_array_equal(
+        np.load(killed / "episodes.npz")["trained"], np.load(whole / "episodes.npz")["trained"]
+    )
+
+
+def test_two_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "metavision.cli", "train", *SMALL, "logger=none", "budget.steps=5000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not list(Path("outputs").glob("*/seed0/metrics.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        assert train("budget.steps=5000") == 2
+        assert "another process is in" in capsys.readouterr().err
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("optimizer=sgd", "optimizer.lr=1e30", "norm=none") == 1
+    error = capsys.readouterr().err
+    assert "at step" in error.splitlines()[-1] and "the last good checkpoint is" in error
+    (last,) = Path("outputs").glob("*/seed0/checkpoints/last.safetensors")
+    assert all(np.isfinite(value).all() for value in load_file(last).values())
+
+
+def test_multirun_runs_every_combination() -> None:
+    assert main(["train", "-m", *SMALL, "logger=none", "seed=0,1", "budget.steps=2"]) == 0
+    assert sorted(path.parent.name for path in Path("outputs").glob("*/*/DONE")) == ["seed0", "seed1"]
+    assert len(list(Path("outputs").glob("maml-glyphs-*"))) == 1
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = "import sys; from metavision.cli.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for line, word in {
+        "metavision tr": "train ",
+        "metavision train algo=ma": "algo=maml",
+        "metavision train episode.sh": "episode.shot=",
+    }.items():
+        monkeypatch.setitem(os.environ, "COMP_LINE", line)
+        assert main(["completion", "query"]) == 0
+        assert word in capsys.readouterr().out.splitlines()

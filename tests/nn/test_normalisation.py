@@ -1,0 +1,72 @@
+"""Normalisation policies against torch's layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from metavision.backbones.conv4 import Conv4
+from metavision.errors import InputError
+from metavision.nn import functional
+from metavision.nn.normalisation import Norm, moments, normalisation
+from metavision.seeds import generator
+from metavision.types import Inputs
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def test_without_statistics_it_is_batch_normalisation() -> None:
+    x = torch.randn(6, 3, 5, 5)
+    torch.testing.assert_close(Norm(3)(x), nn.BatchNorm2d(3)(x))
+
+
+def test_moments_leave_padding_out() -> None:
+    x, mask = torch.randn(6, 3, 5, 5), torch.tensor([1, 1, 0, 1, 0, 1], dtype=torch.bool)
+    torch.testing.assert_close(moments(x, mask), moments(x[mask]))
+
+
+def test_calibration_is_one_pass_of_running_statistics() -> None:
+    class Reference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(
+                *(
+                    m
+                    for i in (1, 4, 4, 4)
+                    for m in (
+                        nn.Conv2d(i, 4, 3, padding=1),
+                        nn.BatchNorm2d(4, momentum=1.0),
+                        nn.ReLU(),
+                        nn.MaxPool2d(2),
+                    )
+                )
+            )
+
+    backbone, reference = Conv4((1, 16, 16), filters=4), Reference().net
+    params = functional.initial(backbone, generator("calibrate"))
+    for i in range(4):
+        reference[4 * i].weight.data = params[f"convs.{i}.weight"]
+        reference[4 * i].bias.data = params[f"convs.{i}.bias"]
+    x, other = torch.rand(30, 1, 16, 16), torch.rand(3, 1, 16, 16)
+    buffers = functional.calibrate(backbone, params, x)
+    with torch.no_grad():
+        reference(x)
+        expected = reference.eval()(other).flatten(1)
+    torch.testing.assert_close(functional.apply(backbone, params, buffers, Inputs(other)), expected)
+
+
+def test_unknown_policy() -> None:
+    with pytest.raises(InputError, match="did you mean running"):
+        normalisation("runing", 4)
+
+
+@pytest.mark.parametrize(("filters", "count"), [(64, 113_088), (32, 28_896)])
+def test_conv4_has_the_published_number_of_parameters(filters: int, count: int) -> None:
+    assert sum(p.numel() for p in Conv4((3, 84, 84), filters=filters).parameters()) == count
+
+
+@pytest.mark.parametrize(
+    ("shape", "downsample", "d"), [((1, 28, 28), "pool", 64), ((1, 28, 28), "stride", 64), ((3, 84, 84), "pool", 1600)]
+)
+def test_conv4_features(shape: tuple[int, int, int], downsample: str, d: int) -> None:
+    backbone = Conv4(shape, downsample=downsample)
+    assert backbone.features == d == backbone(torch.rand(2, *shape)).shape[1]
