@@ -15,9 +15,22 @@ from safetensors.numpy import load_file
 import metavision
 from metavision.cli.__main__ import main
 
-SMALL = (
-    ["algo=maml", "backbone.filters=4", "algo.steps=1", "algo.test_steps=2", "episode.query=2", "episode.meta_batch=2", "references=[]", "budget.steps=60", "budget.validate_every=20", "budget.validation_episodes=20", "budget.test_episodes=40", "budget.checkpoint_every=7", "budget.log_every=3", "engine.threads=1"]
-)
+SMALL = [
+    "algo=maml",
+    "backbone.filters=4",
+    "algo.steps=1",
+    "algo.test_steps=2",
+    "episode.query=2",
+    "episode.meta_batch=2",
+    "references=[]",
+    "budget.steps=60",
+    "budget.validate_every=20",
+    "budget.validation_episodes=20",
+    "budget.test_episodes=40",
+    "budget.checkpoint_every=7",
+    "budget.log_every=3",
+    "engine.threads=1",
+]
 
 
 def train(*words: str) -> int:

@@ -1,0 +1,73 @@
+"""Every file of `conf/` composes and binds, and the layers of the package keep their order."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import metavision
+from metavision import config
+from metavision.records.run import run_id
+from tests.algorithms.builds import composed
+
+FILES = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in config.folder().glob("*/*.yaml")
+    if path.parent.name not in ("verb", "protocol", "rule")
+)
+PROTOCOLS = sorted(path.stem for path in (config.folder() / "protocol").glob("*.yaml"))
+FLOORS = [
+    {"types", "trees", "seeds", "errors"},
+    {"functional", "problems", "nn", "records"},
+    {"backbones", "rules", "data"},
+    {"algorithms"},
+    {"engine"},
+    {"tracking", "config"},
+    {"build"},
+    {"cli", "api"},
+]
+
+
+@pytest.mark.parametrize("choice", FILES)
+def test_every_file_composes_and_binds(choice: str) -> None:
+    config.check(composed(choice))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_names_what_exists_and_is_applied(protocol: str) -> None:
+    algo, data = protocol.split("-")
+    protocolled = composed(f"algo={algo}", f"data={data}")
+    config.check(protocolled)
+    plain = composed(f"algo={algo}", f"data={data}", "~protocol")
+    assert protocolled != plain
+
+
+def test_a_runs_identity_is_what_decides_its_result() -> None:
+    def identity(*overrides: str) -> str:
+        return run_id(config.identity(composed(*overrides)))
+
+    same = [
+        "seed=1",
+        "device=cpu",
+        "outputs=x",
+        "logger=none",
+        "engine.threads=1",
+        "engine.mapping=loop",
+        "budget.log_every=7",
+    ]
+    assert all(identity(word) == identity() for word in same)
+    other = ["algo=maml", "episode.shot=5", "budget.steps=7", "optimizer.lr=0.1", "norm=group", "engine.precision=bf16"]
+    assert len({identity(), *map(identity, other)}) == 1 + len(other)
+
+
+def test_imports_go_down_only() -> None:
+    package = Path(metavision.__file__).parent
+    floor = {name: level for level, names in enumerate(FLOORS) for name in names}
+    for path in package.rglob("*.py"):
+        here = path.relative_to(package).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("metavision"):
+                continue
+            there = (node.module or "").split(".")[1] if "." in (node.module or "") else node.names[0].name
+            if here in floor and there in floor:
+                assert floor[there] <= floor[here], f"{path.relative_to(package)} imports {there}"
