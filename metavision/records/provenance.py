@@ -26,7 +26,7 @@ def provenance() -> dict[str, Any]:
         "packages": {name: versions[name] for name in PACKAGES if name in versions},
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "command": ["metavision", *sys.argv[1:]],
+        "command": " ".join(sys.argv),
     }
 
 
