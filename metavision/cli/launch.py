@@ -38,6 +38,8 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, verb, words)) from error
+    except BrokenPipeError:  # of our output, not of a file
+        raise
     except OSError as error:
         raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
     return max(codes, default=0)
