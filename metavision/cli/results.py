@@ -19,9 +19,7 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     e, accuracy = result["episodes"], Estimate(**result["accuracy"])
     table = Table(
         title=f"{result['data']} {result['split']}, {e['way']}-way {e['shot']}-shot {e['query']}-query",
-        caption=f"± is half a 95 % interval over {e['n']} episodes, the same for every row",
         title_justify="left",
-        caption_justify="left",
     )
     table.add_column("")
     table.add_column("accuracy", justify="right")
@@ -34,6 +32,7 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
         table.add_row("before adaptation", str(Estimate(**result["before_adaptation"])), "")
     table.add_row("chance", f"{100 * result['chance']:.2f} %", "")
     stdout.print(table)
+    stdout.print(f"± is half a 95 % interval over {e['n']} episodes, the same for every row", soft_wrap=True)
     transductive = "transductive: queries of an episode help each other" if result["transductive"] else "inductive"
     stdout.print(f"normalisation {result['normalisation']} ({transductive})", soft_wrap=True)
     stdout.print(f"selected: {result['selection']}, step {result['step']}", soft_wrap=True)
