@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types wheel gpu clean
+.PHONY: help setup demo test test-slow lint types wheel bench gpu clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -37,8 +37,12 @@ types: setup  ## types
 wheel: setup  ## build the wheel, install it elsewhere, and train with it
 	$(BIN)/python scripts/try_wheel.py
 
-gpu: setup  ## what needs a CUDA device: the GPU tests; results go to $$OUT
+bench: setup  ## time the ways to map over tasks, as ratios in one interleaved run
+	$(BIN)/python benchmarks/mapping.py
+
+gpu: setup  ## what needs a CUDA device: tests and benchmark; results go to $$OUT
 	$(BIN)/python -m pytest -m gpu --junitxml=$${OUT:-outputs}/gpu.xml
+	$(BIN)/python benchmarks/mapping.py | tee $${OUT:-outputs}/mapping.txt
 
 clean:  ## remove the virtual environment and caches, never outputs
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -123,7 +123,7 @@ class _Trainer:
 
     @property
     def stopped(self) -> bool:
-        return self.plan.patience is not None and self.best.stale > self.plan.patience
+        return self.plan.patience is not None and self.best.stale >= self.plan.patience
 
     def advance(self) -> None:
         """One outer step, and what is due after it."""

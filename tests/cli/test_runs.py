@@ -137,6 +137,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(capsys: pytest.CaptureFix
     assert all(np.isfinite(value).all() for value in load_file(last).values())
 
 
+def test_patience_ends_a_run_that_no_longer_improves() -> None:
+    assert train("optimizer=sgd", "optimizer.lr=1e-12", "budget.patience=2") == 0
+    validated = [row["step"] for row in rows(run_folder()) if row["split"] == "val"]
+    assert validated == [0, 20, 40]
+    assert json.loads((run_folder() / "result.json").read_text())["step"] == 0
+
+
 def test_multirun_runs_every_combination() -> None:
     assert main(["train", "-m", *SMALL, "logger=none", "seed=0,1", "budget.steps=2"]) == 0
     assert sorted(path.parent.name for path in Path("outputs").glob("*/*/DONE")) == ["seed0", "seed1"]
