@@ -8,9 +8,13 @@ import torch
 
 from metavision.algorithms.base import Algorithm
 from metavision.config import locate
-from metavision.data.batches import Episodes
-from metavision.data.episodes import EpisodeSampler, EpisodeSpec
-from metavision.data.source import DataSet
+from metavision.data.batches import PLAIN, Augment, Episodes
+from metavision.data.enumeration import Enumeration
+from metavision.data.episodes import EpisodeSampler, Sampler
+from metavision.data.resident import Resident, resident
+from metavision.data.scaling import UNIT, Scaling
+from metavision.data.source import DataSet, Source
+from metavision.data.spec import EpisodeSpec
 from metavision.engine.mapping import Mapper, fitted
 from metavision.engine.schedules import Schedule
 from metavision.errors import InputError
@@ -26,12 +30,14 @@ def make(node: Mapping[str, Any], **given: Any) -> Any:
 
     Not Hydra's `instantiate`, which turns a dataclass among the given objects into a configuration.
     """
-    options = {
-        key: make(value) if isinstance(value, Mapping) and "_target_" in value else value
-        for key, value in node.items()
-        if key != "_target_"
-    }
+    options = {key: _made(value) for key, value in node.items() if key != "_target_"}
     return locate(node["_target_"])(**options, **given)
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return make(value) if "_target_" in value else {key: _made(inner) for key, inner in value.items()}
+    return [_made(inner) for inner in value] if isinstance(value, list) else value
 
 
 def dataset(config: Config) -> DataSet:
@@ -72,14 +78,41 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int) -> Algorith
 
 def specs(config: Config) -> dict[str, EpisodeSpec]:
     """The episodes of train, val and test: training has a composition of its own."""
-    episode = config["episode"]
-    test = EpisodeSpec(episode["way"], episode["shot"], episode["query"])
-    return {"train": EpisodeSpec(**episode["train"]), "val": test, "test": test}
+    episode = {key: value for key, value in config["episode"].items() if key not in ("train", "meta_batch")}
+    test = EpisodeSpec(**episode)
+    return {"train": EpisodeSpec(**{**episode, **config["episode"]["train"]}), "val": test, "test": test}
 
 
-def episodes(data: DataSet, split: str, spec: EpisodeSpec, seed: int, device: torch.device) -> Episodes:
-    """A stream of episodes of a split, on the device."""
-    return Episodes(EpisodeSampler(data.source(split), spec, seed=seed), device)
+def scaling(config: Config, source: Source) -> Scaling:
+    """`scaling`: how bytes become numbers, by the images of training."""
+    return Scaling.of(source) if config["scaling"] == "standard" else UNIT
+
+
+def augment(config: Config) -> Augment:
+    """`augment`."""
+    return Augment(**{key: _made(value) for key, value in config["augment"].items()})
+
+
+def images(config: Config, source: Source, device: torch.device) -> Resident:
+    """The pixels of a split, on the device if they fit `engine.data_memory`."""
+    budget = config["engine"]["data_memory"]
+    return resident(source, device, None if budget is None else int(budget * 2**30))
+
+
+def episodes(
+    config: Config,
+    source: Source,
+    spec: EpisodeSpec,
+    seed: int,
+    device: torch.device,
+    *,
+    scaling: Scaling = UNIT,
+    augment: Augment = PLAIN,
+    replacement: bool = True,
+) -> Episodes:
+    """A stream of episodes of a split, on the device; without replacement, a list of them that ends."""
+    sampler: Sampler = (EpisodeSampler if replacement else Enumeration)(source, spec, seed=seed)
+    return Episodes(sampler, images(config, source, device), scaling, augment)
 
 
 def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Episodes, *, train: bool) -> Mapper:

@@ -38,6 +38,23 @@ class Device(Enum):
     mps = "mps"
 
 
+class Scaling(Enum):
+    unit = "unit"
+    standard = "standard"
+
+
+class Sizes(Enum):
+    fixed = "fixed"
+    uniform = "uniform"
+    meta_dataset = "meta_dataset"
+
+
+class Hierarchy(Enum):
+    any = "any"
+    within = "within"
+    across = "across"
+
+
 class Selection(Enum):
     best = "best"
     last = "last"
@@ -48,6 +65,13 @@ class TrainEpisode:
     way: int = MISSING
     shot: int = MISSING
     query: int = MISSING
+    sizes: Sizes = MISSING
+    way_min: int = MISSING
+    shot_min: int = MISSING
+    balance: float | None = MISSING
+    unlabelled: int = MISSING
+    distractors: int = MISSING
+    hierarchy: Hierarchy = MISSING
 
 
 @dataclass
@@ -55,6 +79,13 @@ class Episode:
     way: int = 5
     shot: int = 1
     query: int = 15
+    sizes: Sizes = Sizes.fixed
+    way_min: int = 2
+    shot_min: int = 1
+    balance: float | None = None
+    unlabelled: int = 0
+    distractors: int = 0
+    hierarchy: Hierarchy = Hierarchy.any
     train: TrainEpisode = field(default_factory=TrainEpisode)
     meta_batch: int = 1
 
@@ -76,6 +107,7 @@ class Engine:
     mapping: Strategy = Strategy.auto
     chunk: int | None = None
     memory: float = 4.0
+    data_memory: float | None = None
     precision: Precision = Precision.fp32
     deterministic: bool = False
     threads: int | None = None
@@ -96,6 +128,8 @@ class Train:
     budget: Budget = field(default_factory=Budget)
     lengths: dict[str, int] = field(default_factory=dict)
     engine: Engine = field(default_factory=Engine)
+    augment: dict[str, Any] = field(default_factory=dict)
+    scaling: Scaling = Scaling.unit
     norm: str = MISSING
     clip: float | None = None
     selection: Selection = Selection.best
@@ -121,6 +155,7 @@ class Evaluate:
     query: int | None = None
     episodes: int = 2000
     episode_seed: int = 0
+    replacement: bool = True
     allow_leak: bool = False
     engine: Engine = field(default_factory=Engine)
     device: Device = Device.auto
@@ -182,7 +217,7 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
 _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references"),
     "data": ("root", "download"),
-    "engine": ("mapping", "chunk", "memory", "threads"),
+    "engine": ("mapping", "chunk", "memory", "data_memory", "threads"),
     "budget": ("name", "log_every", "checkpoint_every"),
 }
 
@@ -220,6 +255,9 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield path, node
         for key, value in node.items():
             yield from _targets(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for place, value in enumerate(node):
+            yield from _targets(value, f"{path}[{place}]")
 
 
 def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:

@@ -37,6 +37,7 @@ class Episode(NamedTuple):
 
     support: Examples
     query: Examples
+    unlabelled: Inputs | None = None  # of a semi-supervised episode
 
 
 class Meta(NamedTuple):

@@ -57,7 +57,8 @@ class Algorithm(ABC):
         Args:
             meta: as returned by `init` or moved from there.
             support: S examples of one task.
-            unlabelled: the query images, given to transductive methods alone.
+            unlabelled: the query images, given to transductive methods alone; to others, the unlabelled images of a
+                semi-supervised episode.
         """
 
     @abstractmethod
@@ -66,9 +67,9 @@ class Algorithm(ABC):
 
     def score(self, meta: Meta, episode: Episode) -> Score:
         """Loss and metrics on the query after adaptation to the support."""
-        unlabelled = episode.query.inputs if self.uses_queries else None
+        unlabelled = episode.query.inputs if self.uses_queries else episode.unlabelled
         task = self.adapt(meta, episode.support, unlabelled)
-        logits = self.predict(meta, task, episode.query.inputs)
+        logits = self.problem.among(self.predict(meta, task, episode.query.inputs), episode.support)
         return self.problem.loss(logits, episode.query), self.problem.metrics(logits, episode.query)
 
     def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 VERBS = {
     "train": "meta-train an algorithm, validate, keep checkpoints, and test at the end",
     "evaluate": "score a run or a checkpoint on fixed episodes",
+    "data": "list, prepare, show and verify data sets",
     "completion": "print the shell code that makes the tab key work",
 }
 HELP = """metavision: meta-learning and few-shot learning in vision, from one command line

@@ -1,6 +1,7 @@
 """`metavision evaluate`: score a run or a checkpoint on fixed episodes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,20 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     trained = checkpoint.read(path)
     run_config = {**trained.about["config"], "engine": engine}
     weights, at = (trained, path) if asked["checkpoint"] is None else _other(asked["checkpoint"])
-    data = build.dataset(run_config if asked["data"] is None else asked)
-    episode = run_config["episode"]
-    spec = {key: episode[key] if asked[key] is None else asked[key] for key in ("way", "shot", "query")}
-    episodes = build.episodes(data, asked["split"], build.EpisodeSpec(**spec), asked["episode_seed"], place)
-    algorithm = build.algorithm(run_config, data.shape, spec["way"]).for_evaluation()
-    _outputs_fit(algorithm, weights, at, spec["way"], episode["way"])
+    data = build.dataset({"data": run_config["data"] if asked["data"] is None else _alike(asked["data"], trained)})
+    sizes = {key: asked[key] for key in ("way", "shot", "query") if asked[key] is not None}
+    spec = replace(build.specs(run_config)["test"], **sizes)
+    episodes = build.episodes(
+        run_config,
+        data.source(asked["split"]),
+        spec,
+        asked["episode_seed"],
+        place,
+        scaling=build.Scaling(**weights.about.get("scaling", {})),
+        replacement=asked["replacement"],
+    )
+    algorithm = build.algorithm(run_config, data.shape, spec.way).for_evaluation()
+    _outputs_fit(algorithm, weights, at, spec.way, run_config["episode"]["way"])
     leak = _leak(weights, episodes.sampler.source.class_hashes, allowed=asked["allow_leak"])
     meta = checkpoint.to(weights.meta, place)
     mapper = build.mapper(run_config, algorithm, meta, episodes, train=False)
@@ -63,7 +72,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         Contender(algorithm, meta, mapper),
         {},
         episodes,
-        asked["episodes"],
+        min(asked["episodes"], len(episodes)),
         lambda name, done: None,  # noqa: ARG005
     )
     record.write_episodes(accuracy)
@@ -76,6 +85,13 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "leak": leak,
     }
     return about | result
+
+
+def _alike(data: Mapping[str, Any], trained: Checkpoint) -> dict[str, Any]:
+    """Another data set with images as the network was trained on, unless its size and color are given."""
+    channels, size, _ = trained.about["shape"]
+    usual = {"size": size, "color": "rgb" if channels == 3 else "grey"}
+    return {**data, **{key: value for key, value in usual.items() if key in data and data[key] is None}}
 
 
 def _other(place: str) -> tuple[Checkpoint, Path]:

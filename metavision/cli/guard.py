@@ -18,7 +18,7 @@ def guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on from the last checkpoint", 130)
     except Exception:
-        from metavision.cli.console import stderr
+        from metavision.console import stderr
 
         stderr.print_exception(suppress=_foreign())
         return 1

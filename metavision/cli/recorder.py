@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from metavision.cli.console import note, stderr
+from metavision.console import note, stderr
 from metavision.records.run import Run
 from metavision.tracking.base import Notice, Tracker
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from metavision.cli.console import note, stdout
+from metavision.console import note, stdout
 from metavision.records.provenance import code
 from metavision.records.run import Run
 from metavision.records.statistics import Estimate

@@ -7,9 +7,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metavision import config
-from metavision.cli.console import note
 from metavision.cli.launch import launch
 from metavision.cli.results import show_finished
+from metavision.console import note
 from metavision.records.run import Run, run_id
 
 

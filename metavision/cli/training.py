@@ -11,8 +11,9 @@ from metavision.algorithms.base import Algorithm
 from metavision.algorithms.protonet import ProtoNet
 from metavision.backbones.pixels import Pixels
 from metavision.cli import results
-from metavision.cli.console import note
 from metavision.cli.recorder import Recorder
+from metavision.console import note
+from metavision.data.guard import disjoint
 from metavision.data.source import DataSet
 from metavision.engine import checkpoint, device
 from metavision.engine.checkpoint import Checkpoint
@@ -66,8 +67,19 @@ def run_to_the_end(config: Mapping[str, Any], run: Run) -> None:
 def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Plan:
     """The training plan of a configuration, on a device."""
     specs, budget = build.specs(config), config["budget"]
-    tasks = build.episodes(data, "train", specs["train"], seed("train", config["seed"]), place)
-    validation = build.episodes(data, "val", specs["val"], EPISODE_SEED, place)
+    sources = {split: data.source(split) for split in ("train", "val", "test")}
+    disjoint(sources)
+    scaling = build.scaling(config, sources["train"])
+    tasks = build.episodes(
+        config,
+        sources["train"],
+        specs["train"],
+        seed("train", config["seed"]),
+        place,
+        scaling=scaling,
+        augment=build.augment(config),
+    )
+    validation = build.episodes(config, sources["val"], specs["val"], EPISODE_SEED, place, scaling=scaling)
     learner = build.algorithm(config, data.shape, specs["train"].way)
     tester = build.algorithm(config, data.shape, specs["test"].way).for_evaluation()
     meta = _start(config, learner, place)
@@ -97,6 +109,7 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
             "shape": list(data.shape),
             "split_hash": tasks.sampler.source.fingerprint,
             "trained_on": tasks.sampler.source.class_hashes,
+            "scaling": {"mean": list(scaling.mean), "std": list(scaling.std)},
         },
     )
 
@@ -126,8 +139,9 @@ def _tested(
 ) -> dict[str, Any]:
     """The result of a run. Only here is test data opened."""
     n = config["budget"]["test_episodes"]
-    place = plan.train.images.device
-    episodes = build.episodes(data, "test", build.specs(config)["test"], EPISODE_SEED, place)
+    place, scaling = plan.train.device, plan.train.scaling
+    spec = build.specs(config)["test"]
+    episodes = build.episodes(config, data.source("test"), spec, EPISODE_SEED, place, scaling=scaling)
     trained = Contender(plan.tester, checkpoint.to(selected.meta, place), plan.test_mapper)
     references = {name: _reference(name, plan, data) for name in config["references"]}
     result, accuracy = test(trained, references, episodes, n, lambda name, done: recorder.tested(name, done, n))
@@ -154,4 +168,6 @@ def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
 def _in_words(plan: Plan, place: torch.device) -> str:
     mapper = plan.train_mapper
     how = "one task after another" if mapper.strategy == "loop" else f"up to {mapper.chunk} tasks at once"
-    return f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {how}"
+    engine = f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {how}"
+    data = ", ".join(f"{tasks.sampler.source.split} {tasks.images.where}" for tasks in (plan.train, plan.validation))
+    return f"{engine}\ndata: {plan.train.sampler.source.name}, {data}"

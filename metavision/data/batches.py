@@ -1,45 +1,117 @@
 """From drawn indices to tensors on the device."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metavision.data.episodes import EpisodeSampler
-from metavision.types import Episode, Examples
+from metavision.data.augment.base import Augmentation
+from metavision.data.augment.tasks import TURNS, mix, turn_classes
+from metavision.data.draws import integers, random_words, uniform
+from metavision.data.episodes import Draw, Rows, Sampler
+from metavision.data.resident import Resident
+from metavision.data.scaling import UNIT, Scaling
+from metavision.errors import InputError
+from metavision.seeds import seed
+from metavision.types import Episode, Examples, Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What is done to the images of training, by the place that they come from.
+
+    Args:
+        support: to support images; likewise `query`, `unlabelled`, and `batch` for the batches of pre-training.
+        turn_classes: every class of an episode is turned by 0, 90, 180 or 270 degrees, which makes new classes.
+        mix: concentration a of the Beta(a, a) distribution by which an episode is blended with another; None: it isn't.
+    """
+
+    support: Augmentation | None = None
+    query: Augmentation | None = None
+    unlabelled: Augmentation | None = None
+    batch: Augmentation | None = None
+    turn_classes: bool = False
+    mix: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mix is not None and not self.mix > 0:
+            raise InputError(f"augment.mix is {self.mix}; it must be above 0, or null")
+
+
+PLAIN = Augment()
 
 
 class Episodes:
-    """Batches of tasks from a source that is held on the device, as bytes.
+    """Batches of tasks from a source that is held as bytes.
 
     Args:
         sampler: decides what is in an episode.
-        device: where the images live and the batches appear.
+        images: the pixels of its source.
+        scaling: of pixels.
+        augment: what else happens to images; a function of the episode's index, as everything about it.
     """
 
-    def __init__(self, sampler: EpisodeSampler, device: torch.device) -> None:
-        self.sampler = sampler
-        self.images = torch.from_numpy(np.array(sampler.source.images)).to(device)
+    def __init__(self, sampler: Sampler, images: Resident, scaling: Scaling = UNIT, augment: Augment = PLAIN) -> None:
+        self.sampler, self.images, self.scaling, self.augment = sampler, images, scaling, augment
+        if augment.mix is not None and sampler.spec.padded:
+            raise InputError("augment.mix blends the classes of two episodes, which must be of one size: sizes=fixed")
+
+    def __len__(self) -> int:
+        """How many episodes there are; a list without end has 2^63."""
+        return len(self.sampler) if isinstance(self.sampler, Sized) else sys.maxsize
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
 
     def batch(self, indices: Sequence[int]) -> Episode:
-        """Episodes `indices` as T tasks: x (T, k * shot, C, H, W) in [0, 1], y (T, k * shot)."""
-        draw = self.sampler[list(indices)]
-        return Episode(self._examples(draw.support), self._examples(draw.query))
+        """Episodes `indices` as T tasks: x (T, n, C, H, W) scaled, y (T, n), mask (T, n) where sizes vary."""
+        i = np.asarray(indices, dtype=np.uint64)
+        episode = self._read(self.sampler[i], i)
+        if self.augment.mix is not None:
+            # Partners come from the far end of the list, so that no episode is blended with a copy of itself.
+            episode = mix(episode, self._read(self.sampler[~i], ~i), self._weights(i, self.augment.mix))
+        return episode
 
     def pool(self, n: int) -> Tensor:
         """n images (n, C, H, W) of the split, evenly spread over it: what statistics are calibrated on."""
-        chosen = torch.linspace(0, len(self.images) - 1, min(n, len(self.images)), dtype=torch.float64)
-        return to_float(self.images[chosen.long().to(self.images.device)])
+        size = len(self.sampler.source)
+        return self.scaling(self.images.take(np.linspace(0, size - 1, min(n, size)).astype(np.int64)))
 
-    def _examples(self, rows: np.ndarray) -> Examples:
-        tasks, way, each = rows.shape
-        device = self.images.device
-        x = self.images[torch.from_numpy(rows.reshape(-1)).to(device)]
-        y = torch.arange(way, device=device).repeat_interleave(each).expand(tasks, -1)
-        return Examples(to_float(x).view(tasks, way * each, *x.shape[1:]), y)
+    def _read(self, draw: Draw, i: np.ndarray) -> Episode:
+        support = self._examples(draw.support, self.augment.support, i, "support")
+        query = self._examples(draw.query, self.augment.query, i, "query")
+        unlabelled = None
+        if draw.unlabelled is not None:
+            rest = self._examples(draw.unlabelled, self.augment.unlabelled, i, "unlabelled")
+            unlabelled = Inputs(rest.x, rest.mask)
+        return Episode(support, query, unlabelled)
 
+    def _examples(self, rows: Rows, augmentation: Augmentation | None, i: np.ndarray, slot: str) -> Examples:
+        tasks, n = rows.image.shape
+        images = self.images.take(np.ascontiguousarray(rows.image).reshape(-1))
+        if augmentation is None:
+            x = self.scaling(images)
+        else:
+            words = random_words(self._key(slot), i, n * augmentation.draws)
+            numbers = torch.from_numpy(uniform(words).reshape(tasks * n, -1)).to(self.device)
+            x = self.scaling.standardised(augmentation(UNIT(images), numbers))
+        y = torch.from_numpy(np.ascontiguousarray(rows.label)).to(self.device)
+        mask = None if rows.mask is None else torch.from_numpy(rows.mask).to(self.device)
+        examples = Examples(x.view(tasks, n, *x.shape[1:]), y, mask)
+        if self.augment.turn_classes:
+            turns = integers(random_words(self._key("turns"), i, self.sampler.spec.way), TURNS)
+            examples = turn_classes(examples, torch.from_numpy(turns).to(self.device))
+        return examples
 
-def to_float(images: Tensor) -> Tensor:
-    """Bytes to numbers in [0, 1]."""
-    return images.to(torch.get_default_dtype()) / 255
+    def _weights(self, i: np.ndarray, concentration: float) -> Tensor:
+        from scipy.special import betaincinv
+
+        share = betaincinv(concentration, concentration, uniform(random_words(self._key("mix"), i, 1)[:, 0]))
+        return torch.from_numpy(share).to(self.device, torch.get_default_dtype())
+
+    def _key(self, use: str) -> int:
+        return seed("augment", use, self.sampler.key)

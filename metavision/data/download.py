@@ -17,37 +17,34 @@ class Archive(NamedTuple):
 
     name: str
     address: str
-    md5: str
+    md5: str | None  # None: none is published
 
 
-def fetched(what: str, archive: Archive, folders: list[Path], *, unpacked: str, download: bool) -> Path:
-    """The archive in one of `folders`, verified; downloaded into the first if it is in none.
+def fetched(what: str, archive: Archive, folder: Path, *, advice: str, download: bool) -> Path:
+    """The archive in a folder, verified; downloaded if it is not there.
 
     Args:
         what: the data set, for messages.
         archive: name, address and checksum.
-        folders: where it may lie.
-        unpacked: the folder that would do in its place, for messages.
+        folder: where it lies, or will.
+        advice: what else a person can do, for messages.
         download: whether it may be fetched.
 
     Raises:
         InputError: it is not there and can't be had, or its checksum is wrong.
     """
-    for folder in folders:
-        if (path := folder / archive.name).is_file():
-            _verify(path, archive)
-            return path
-    wanted = (
-        f"place {archive.name} (from {archive.address}) or the folder {unpacked}/ in {folders[0]}, "
-        "or set data.root or METAVISION_DATA"
-    )
+    path = folder / archive.name
+    if path.is_file():
+        verify(path, archive)
+        return path
+    missing = f"{what} is not below {folder.parent}"
     if not download:
-        raise InputError(f"{what} is not below {folders[0]}; {wanted}")
+        raise InputError(f"{missing}; {advice}")
     try:
-        return _download(archive, folders[0])
+        return _download(archive, folder)
     except OSError as error:
         reason = getattr(error, "reason", None) or error
-        raise InputError(f"{what} is not below {folders[0]} and can't be fetched ({reason}); {wanted}") from error
+        raise InputError(f"{missing} and {archive.address} can't be fetched ({reason}); {advice}") from error
 
 
 def _download(archive: Archive, folder: Path) -> Path:
@@ -57,11 +54,14 @@ def _download(archive: Archive, folder: Path) -> Path:
         draft = Path(drafts) / archive.name
         with urllib.request.urlopen(archive.address, timeout=TIMEOUT) as response, draft.open("wb") as file:  # noqa: S310 - https
             shutil.copyfileobj(response, file)
-        _verify(draft, archive)
+        verify(draft, archive)
         return draft.rename(folder / archive.name)
 
 
-def _verify(path: Path, archive: Archive) -> None:
+def verify(path: Path, archive: Archive) -> None:
+    """Raises InputError where a file's checksum is not that of the archive."""
+    if archive.md5 is None:
+        return
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != archive.md5:

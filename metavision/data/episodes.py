@@ -3,45 +3,52 @@
 Episode i is a function of (fingerprint, spec, split, seed, i) alone: whatever the batch, the device or the worker.
 """
 
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from metavision.data.draws import distinct, random_words
+from metavision.data.hierarchy import ClassSampler
+from metavision.data.sizes import DRAWS, Sizes, sizes_of
 from metavision.data.source import Source
+from metavision.data.spec import EpisodeSpec
 from metavision.errors import InputError
 from metavision.seeds import seed
 
+Index = int | Sequence[int] | np.ndarray | range
 
-@dataclass(frozen=True)
-class EpisodeSpec:
-    """The composition of an episode.
 
-    Args:
-        way: classes, k.
-        shot: support images a class.
-        query: query images a class.
-    """
+class Rows(NamedTuple):
+    """Images of an episode, with a leading T for a batch."""
 
-    way: int
-    shot: int
-    query: int
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < (2 if name == "way" else 1):
-                raise InputError(f"{name} is {value}; an episode needs at least {2 if name == 'way' else 1}")
-
-    def __str__(self) -> str:
-        return f"{self.way}-way {self.shot}-shot {self.query}-query"
+    image: np.ndarray  # (n,) int64, an index into the source; 0 on padding
+    label: np.ndarray  # (n,) int64, the class in [0, k); -1: of no class of the episode; 0 on padding
+    mask: np.ndarray | None  # (n,) bool, False on padding; None: no padding
 
 
 class Draw(NamedTuple):
-    """Indices of images, a leading T for a batch; class j of the episode is row j."""
+    """Indices of an episode, with a leading T for a batch."""
 
-    support: np.ndarray  # (k, shot) int64
-    query: np.ndarray  # (k, query) int64
-    classes: np.ndarray  # (k,) int64: the source's class behind each label
+    support: Rows
+    query: Rows
+    unlabelled: Rows | None
+    classes: np.ndarray  # (k,) int64: the source's class behind each label, then distractors; -1: there is none
+
+
+class Sampler(Protocol):
+    """A list of episodes."""
+
+    source: Source
+    spec: EpisodeSpec
+    seed: int
+
+    @property
+    def key(self) -> int:
+        """Tells this list of episodes from others."""
+        ...
+
+    def __getitem__(self, i: Index) -> Draw: ...
 
 
 class EpisodeSampler:
@@ -62,70 +69,87 @@ class EpisodeSampler:
     def __init__(self, source: Source, spec: EpisodeSpec, *, seed: int) -> None:
         self.source, self.spec, self.seed = source, spec, seed
         self._order, self._start, self._count = source.by_class
-        here = f"{source.name} {source.split}"
-        if spec.way > len(source.classes):
-            raise InputError(f"{spec.way}-way episodes need {spec.way} classes; {here} has {len(source.classes)}")
-        need, smallest = spec.shot + spec.query, int(self._count.argmin())
-        if need > self._count[smallest]:
-            raise InputError(
-                f"{spec.shot}-shot {spec.query}-query episodes need {need} images a class; "
-                f"class {source.classes[smallest]} of {here} has {self._count[smallest]}"
-            )
+        self._classes = ClassSampler(source, spec)
+        self._images = _images(source, spec)
 
     @property
     def key(self) -> int:
-        """What the random numbers of all episodes are derived from."""
         s = self.spec
-        return seed("episodes", self.source.fingerprint, self.source.split, s.way, s.shot, s.query, self.seed)
+        extra = (s.varied,) if s.varied else ()
+        return seed("episodes", self.source.fingerprint, self.source.split, s.way, s.shot, s.query, *extra, self.seed)
 
-    def __getitem__(self, i: int | np.ndarray | list[int] | range) -> Draw:
+    def __getitem__(self, i: Index) -> Draw:
         indices = np.atleast_1d(np.asarray(i, dtype=np.uint64))
         draw = self._draw(indices)
-        return Draw(*(rows[0] for rows in draw)) if np.ndim(i) == 0 else draw
+        return _first(draw) if np.ndim(i) == 0 else draw
 
     def _draw(self, indices: np.ndarray) -> Draw:
-        spec, images = self.spec, self.spec.shot + self.spec.query
-        slots = spec.way * (1 + images)  # a random word for every class and every image of an episode
-        words = random_words(self.key, indices, slots)
-        classes = distinct(words[:, : spec.way], np.full((len(indices), 1), len(self._count)))
-        within = distinct(words[:, spec.way :].reshape(-1, images), self._count[classes].reshape(-1, 1)).reshape(
-            len(indices), spec.way, images
+        spec, tasks, k, n = self.spec, len(indices), self._classes.k, self._images
+        widths = (k, k, k * n, DRAWS + 2 * spec.way)
+        words = random_words(self.key, indices, sum(widths))
+        of_class, more, of_image, of_size = np.split(words, np.cumsum(widths)[:-1], axis=1)
+        classes, most = self._classes.draw(of_class, more)
+        count = self._count[classes]
+        sizes = sizes_of(spec, count, most, of_size)
+        within = distinct(of_image.reshape(-1, n), count.reshape(-1, 1)).reshape(tasks, k, n)
+        # Places behind the last image of a small class mean nothing, and no size reaches them.
+        chosen = self._order[np.minimum(self._start[classes][..., None] + within, len(self._order) - 1)]
+        return _cut(spec, sizes, chosen, np.where(sizes.present, classes, -1), self._classes.most)
+
+
+def _images(source: Source, spec: EpisodeSpec) -> int:
+    """How many images to draw of a class; an InputError where one has too few."""
+    count = source.by_class[2]
+    smallest = int(count.argmin())
+    if spec.sizes == "meta_dataset":
+        need = 2 + spec.unlabelled
+    else:
+        need = spec.shot + spec.unlabelled + (spec.query if spec.balance is None else 1)
+    if need > count[smallest]:
+        raise InputError(
+            f"{spec.shot}-shot {spec.query}-query episodes need {need} images a class; "
+            f"class {source.classes[smallest]} of {source.name} {source.split} has {count[smallest]}"
         )
-        chosen = self._order[self._start[classes][..., None] + within]
-        return Draw(chosen[..., : spec.shot], chosen[..., spec.shot :], classes)
+    most = spec.shot + spec.unlabelled + spec.query * (1 if spec.balance is None else spec.way)
+    return min(most, int(count.max()))
 
 
-def random_words(key: int, indices: np.ndarray, n: int) -> np.ndarray:
-    """n random 64-bit words for every index, (len(indices), n) uint64: a counter hashed by SplitMix64.
-
-    Reference: Fast Splittable Pseudorandom Number Generators (Steele, Lea and Flood, 2014). Counter-based, because any
-    episode must be had without drawing those before it, and many at once without a loop.
-    """
-    with np.errstate(over="ignore"):
-        streams = _mix(indices.astype(np.uint64) + _mix(np.array([key], dtype=np.uint64)))
-        return _mix(streams[:, None] + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+def _cut(spec: EpisodeSpec, sizes: Sizes, chosen: np.ndarray, classes: np.ndarray, way: int) -> Draw:
+    """Of the images (T, k, n) drawn of each class, the first are the support, then come queries and unlabelled ones."""
+    place, column = np.arange(chosen.shape[2]), np.arange(chosen.shape[1])
+    labels = np.where(column < way, column, -1)
+    ends = [sizes.shot, sizes.shot + sizes.query, sizes.shot + sizes.query + spec.unlabelled * sizes.present]
+    first, second, third = (end[..., None] for end in ends)
+    support = _flat(chosen, labels, place < first)
+    query = _flat(chosen, labels, (first <= place) & (place < second))
+    rest = _flat(chosen, labels, (second <= place) & (place < third)) if spec.unlabelled else None
+    return Draw(support, query, rest, classes)
 
 
-def distinct(words: np.ndarray, population: np.ndarray) -> np.ndarray:
-    """Ordered draws without replacement: words (B, n), population (B, 1) -> (B, n) distinct numbers in [0, population).
+def _flat(chosen: np.ndarray, labels: np.ndarray, kept: np.ndarray) -> Rows:
+    """(T, k, n) images of which some are kept, as (T, m) rows, padded to the episode with the most."""
+    tasks = len(chosen)
+    kept = np.broadcast_to(kept, chosen.shape).reshape(tasks, -1)
+    number = kept.sum(1)
+    most = int(number.max(initial=0))
+    label = np.broadcast_to(labels[:, None], chosen.shape[1:]).reshape(-1)
+    if (number == most).all():
+        return Rows(
+            chosen.reshape(tasks, -1)[kept].reshape(tasks, most),
+            np.broadcast_to(label, kept.shape)[kept].reshape(tasks, most),
+            None,
+        )
+    order = np.argsort(~kept, axis=1, kind="stable")[:, :most]
+    mask = np.take_along_axis(kept, order, axis=1)
+    image = np.take_along_axis(chosen.reshape(tasks, -1), order, axis=1)
+    return Rows(np.where(mask, image, 0), np.where(mask, label[order], 0), mask)
 
-    The first n rounds of a Fisher-Yates shuffle, with the few swapped places looked up instead of stored: round j takes
-    place j + word mod (population - j), and finds there the number that an earlier round put there. The bias of the
-    remainder is below 2^-40 for populations under 2^24.
-    """
-    n = words.shape[1]
-    places = np.arange(n) + (words % (population - np.arange(n)).astype(np.uint64)).astype(np.int64)
-    drawn = np.empty_like(places)
-    moved = np.empty_like(places)  # what round j put into places[:, j]: the number that stood at place j
-    for j in range(n):
-        drawn[:, j], moved[:, j] = places[:, j], j
-        for earlier in range(j):  # later rounds overwrite earlier ones
-            drawn[:, j] = np.where(places[:, earlier] == places[:, j], moved[:, earlier], drawn[:, j])
-            moved[:, j] = np.where(places[:, earlier] == j, moved[:, earlier], moved[:, j])
-    return drawn
+
+def _first(draw: Draw) -> Draw:
+    """The only episode of a batch."""
+
+    def rows(of: Rows) -> Rows:
+        return Rows(of.image[0], of.label[0], None if of.mask is None else of.mask[0])
+
+    unlabelled = None if draw.unlabelled is None else rows(draw.unlabelled)
+    return Draw(rows(draw.support), rows(draw.query), unlabelled, draw.classes[0])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,6 +19,13 @@ class Classification:
     def outputs(self) -> int:
         """How many numbers a model gives for an example: a logit a class."""
         return self.way
+
+    def among(self, logits: Tensor, support: Examples) -> Tensor:
+        """Logits (n, k) without a chance for classes that the support has no example of, where its size varies."""
+        if support.mask is None:
+            return logits
+        present = (F.one_hot(support.y, self.way) * support.mask.unsqueeze(-1)).sum(0) > 0
+        return logits.masked_fill(~present, -torch.inf)
 
     def loss(self, logits: Tensor, examples: Examples) -> Tensor:
         """Mean cross-entropy of logits (n, k), a scalar."""

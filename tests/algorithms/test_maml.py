@@ -59,7 +59,7 @@ def test_the_meta_gradient_is_learn2learns(steps: int, first_order: bool) -> Non
     peer = l2l.algorithms.MAML(Net(algorithm, meta.params), lr=0.3, first_order=first_order)
     total = torch.zeros(())
     for t in range(2):
-        support, query = trees.index(tasks, t)
+        support, query, _ = trees.index(tasks, t)
         learner = peer.clone()
         for _ in range(steps):
             learner.adapt(F.cross_entropy(learner(support.x), support.y))
@@ -75,7 +75,7 @@ def test_first_order_is_the_query_gradient_at_the_adapted_weights() -> None:
     algorithm, tasks = built("fomaml", "algo.steps=2", "algo.rule.lr=0.3"), toy_tasks(tasks=1)
     meta = algorithm.init(generator("fo"))
     ours, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
-    support, query = trees.index(tasks, 0)
+    support, query, _ = trees.index(tasks, 0)
 
     def loss(params: dict[str, torch.Tensor], examples: Any) -> torch.Tensor:
         z = apply(algorithm.backbone, trees.select(params, "backbone"), {}, Inputs(examples.x))

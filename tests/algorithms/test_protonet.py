@@ -17,7 +17,7 @@ from tests.conftest import toy_tasks
 def test_on_pixels_it_is_the_nearest_centroid() -> None:
     algorithm = ProtoNet(backbone=Pixels((1, 16, 16)), problem=Classification(4))
     for t in range(5):
-        support, query = trees.index(toy_tasks(tasks=5, way=4, shot=3, query=5), t)
+        support, query, _ = trees.index(toy_tasks(tasks=5, way=4, shot=3, query=5), t)
         meta = Meta({}, {})
         ours = algorithm.predict(meta, algorithm.adapt(meta, support), query.inputs).argmax(-1)
         peer = NearestCentroid().fit(support.x.flatten(1).numpy(), support.y.numpy())
@@ -27,7 +27,7 @@ def test_on_pixels_it_is_the_nearest_centroid() -> None:
 @pytest.mark.usefixtures("float64")
 def test_logits_are_minus_squared_distances() -> None:
     algorithm = ProtoNet(backbone=Pixels((1, 16, 16)), problem=Classification(3))
-    support, query = trees.index(toy_tasks(), 0)
+    support, query, _ = trees.index(toy_tasks(), 0)
     means = torch.stack([support.x[support.y == c].flatten(1).mean(0) for c in range(3)])
     expected = -(torch.cdist(query.x.flatten(1), means) ** 2)
     meta = Meta({}, {})

@@ -19,10 +19,10 @@ Sources = dict[str, Source]
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+def sources(cache: Path) -> Iterator[Sources]:
     """All splits, rendered once for this module; `letters` is kept too, since it is half of the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAVISION_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("METAVISION_CACHE", str(cache))
         patch.setattr(glyphs, "letters", cache(glyphs.letters))
         yield {split: Glyphs().source(split) for split in SPLITS}
 
@@ -37,7 +37,7 @@ def characters(sources: Sources) -> list[str]:
 
 def by_class(source: Source) -> np.ndarray:
     """(classes, drawings, pixels)"""
-    return np.asarray(source.images).reshape(len(source.classes), DRAWINGS, -1).astype(np.float32)
+    return source.read(slice(None)).reshape(len(source.classes), DRAWINGS, -1).astype(np.float32)
 
 
 def test_there_are_a_thousand_classes_of_twenty(sources: Sources) -> None:
@@ -45,11 +45,11 @@ def test_there_are_a_thousand_classes_of_twenty(sources: Sources) -> None:
     assert len(sources["val"].classes) >= 60
     assert len(sources["test"].classes) >= 100
     for source in sources.values():
-        assert source.images.dtype == np.uint8
+        assert source.read(slice(2)).dtype == np.uint8
         assert source.images.shape[1:] == Glyphs().shape == (1, 28, 28)
-        assert len(source.images) == len(source.labels)
+        assert len(source) == len(source.labels)
         assert (np.bincount(source.labels) == DRAWINGS).all()
-        assert source.by_class[2].sum() == len(source.images)
+        assert source.by_class[2].sum() == len(source)
 
 
 def test_splits_share_no_class_and_no_script(sources: Sources) -> None:
@@ -104,7 +104,7 @@ def _printed(character: str) -> Image.Image:
 
 def test_no_drawing_is_blank_or_cut_off(sources: Sources) -> None:
     for source in sources.values():
-        ink = np.asarray(source.images)[:, 0] > 127
+        ink = source.read(slice(None))[:, 0] > 127
         assert ink.sum((1, 2)).min() >= 6
         edge = ink[:, 0].any(1) | ink[:, -1].any(1) | ink[:, :, 0].any(1) | ink[:, :, -1].any(1)
         assert edge.mean() < 0.01
@@ -113,7 +113,7 @@ def test_no_drawing_is_blank_or_cut_off(sources: Sources) -> None:
 def test_drawings_differ_and_resemble_their_class(sources: Sources) -> None:
     for source in sources.values():
         images = by_class(source)
-        assert len(np.unique(images.reshape(-1, images.shape[-1]), axis=0)) == len(source.images)
+        assert len(np.unique(images.reshape(-1, images.shape[-1]), axis=0)) == len(source)
         means = images.mean(1)
         square = (images**2).sum(-1, keepdims=True) - 2 * images @ means.T + (means**2).sum(-1)
         distance = np.sqrt(square)  # (classes, drawings, classes)
@@ -138,7 +138,7 @@ def test_a_drawing_depends_on_nothing_but_its_name(sources: Sources) -> None:
     source, faces = sources["test"], glyphs.letters()
     for label in (100, 3):  # in another order than they were made
         character = unicodedata.lookup(source.classes[label])
-        rows = np.asarray(source.images)[source.labels == label, 0]
+        rows = source.read(slice(None))[source.labels == label, 0]
         assert (drawings(character, faces[character], 28) == rows).all()
 
 
@@ -146,7 +146,7 @@ def test_the_second_use_comes_from_the_cache(sources: Sources, monkeypatch: pyte
     def refuse(self: Glyphs) -> None:
         raise AssertionError("drawn again")
 
-    monkeypatch.setattr(Glyphs, "_make", refuse)
+    monkeypatch.setattr(Glyphs, "_drawn", refuse)
     again = Glyphs().source("val")
     assert again.fingerprint == sources["val"].fingerprint
     with pytest.raises(AssertionError, match="drawn again"):
@@ -165,7 +165,7 @@ def test_a_drawing_is_the_same_at_any_size(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 7, -28])
 def test_a_size_too_small_to_read_is_refused(size: int) -> None:
-    with pytest.raises(InputError, match=f"size 8 or more, not {size}"):
+    with pytest.raises(InputError, match=f"data.size is {size}; glyphs are drawn at 8 or more"):
         Glyphs(size=size)
 
 

@@ -4,13 +4,14 @@ import hashlib
 import io
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from metavision.data.download import Archive
+from metavision.data.imageset import frozen
 from metavision.data.sources import omniglot
 from metavision.data.sources.omniglot import Omniglot
 from metavision.errors import InputError
@@ -33,11 +34,9 @@ def drawing(part: str, name: str, i: int) -> bytes:
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The official folders, with three characters."""
     monkeypatch.setenv("METAVISION_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(omniglot, "PARTS", {part: len(names) for part, names in CHARACTERS.items()})
     names = sum(CHARACTERS.values(), [])
-    monkeypatch.setattr(
-        omniglot, "splits", lambda classes, split: {"train": names[:1], "val": names[1:2], "test": names[2:]}
-    )
+    monkeypatch.setattr(Omniglot, "card", replace(Omniglot.card, classes=3, images=60))
+    monkeypatch.setattr(omniglot, "frozen", lambda name: {"train": names[:1], "val": names[1:2], "test": names[2:]})
     for part, characters in CHARACTERS.items():
         for name in characters:
             (tmp_path / "omniglot-py" / part / name).mkdir(parents=True)
@@ -51,31 +50,32 @@ def zipped(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     target = root / "zips"
     target.mkdir()
     archives = []
-    for archive in omniglot.ARCHIVES:
+    for archive in Omniglot.card.archives:
         part = archive.name.removesuffix(".zip")
         with zipfile.ZipFile(target / archive.name, "w") as file:
             for path in sorted((root / "omniglot-py" / part).rglob("*.png")):
                 file.write(path, path.relative_to(root / "omniglot-py"))
         md5 = hashlib.md5((target / archive.name).read_bytes()).hexdigest()
-        archives.append(Archive(archive.name, archive.address, md5))
-    monkeypatch.setattr(omniglot, "ARCHIVES", tuple(archives))
+        archives.append(archive._replace(md5=md5))
+    monkeypatch.setattr(Omniglot, "card", replace(Omniglot.card, archives=tuple(archives)))
     return target
 
 
 def test_folders_and_archives_are_the_same_data(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = Omniglot(str(small), download=False).source("train")
+    folders = Omniglot(root=str(small), download=False).source("train")
     monkeypatch.setenv("METAVISION_CACHE", str(small / "other"))
-    archives = Omniglot(str(zipped(small, monkeypatch)), download=False).source("train")
+    archives = Omniglot(root=str(zipped(small, monkeypatch)), download=False).source("train")
     assert folders.fingerprint == archives.fingerprint
-    assert folders.images.shape == (4 * 20, 1, 28, 28) and len(folders.classes) == 4
+    assert len(folders) == 4 * 20 and len(folders.classes) == 4
+    np.testing.assert_array_equal(folders.read(slice(None)), archives.read(slice(None)))
 
 
 def test_ink_is_bright_and_turns_are_classes(small: Path) -> None:
-    source = Omniglot(str(small), download=False).source("test")
+    source = Omniglot(root=str(small), download=False).source("test")
     paper = Image.open(small / "omniglot-py/images_evaluation/Tengwar/character01/0001_01.png").convert("L")
     upright = 255 - np.asarray(paper.resize((28, 28), Image.Resampling.BOX))
     for turn in range(4):
-        np.testing.assert_array_equal(source.images[20 * turn, 0], np.rot90(upright, turn))
+        np.testing.assert_array_equal(source.read(np.array([20 * turn]))[0, 0], np.rot90(upright, turn))
     assert source.classes[1] == "Tengwar/character01/rot090"
 
 
@@ -84,31 +84,31 @@ def test_a_truncated_archive_is_named(small: Path, monkeypatch: pytest.MonkeyPat
     archive = place / "images_background.zip"
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"images_background.zip is damaged or another file: its md5 is"):
-        Omniglot(str(place), download=False).source("train")
+        Omniglot(root=str(place), download=False).source("train")
 
 
 def test_a_damaged_drawing_is_named(small: Path) -> None:
     (small / "omniglot-py/images_background/Greek/character02/0001_07.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"Greek/character02/0001_07.png can't be read"):
-        Omniglot(str(small), download=False).source("train")
+    with pytest.raises(InputError, match=r"1 image can't be read \(Greek/character02/0001_07.png: .*skip_corrupt"):
+        Omniglot(root=str(small), download=False).source("train")
 
 
 def test_missing_data_says_what_to_place_where(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"place images_background.zip \(from https://github.com.*METAVISION_DATA"):
-        Omniglot(str(tmp_path / "nowhere"), size=20, download=False).source("train")
+    with pytest.raises(
+        InputError, match=r"place images_background.zip and .* \(from https://github.com.*METAVISION_DATA"
+    ):
+        Omniglot(root=str(tmp_path / "nowhere"), size=20, download=False).source("train")
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("vinyals", (1028, 172, 423)), ("finn", (1200, 100, 323))])
-def test_splits_are_disjoint_and_complete(name: str, sizes: tuple[int, ...]) -> None:
-    everything = tuple({c for split in omniglot.splits((), "vinyals").values() for c in split})
-    assert len(everything) == 1623
-    split = omniglot.splits(everything, name)
-    assert tuple(len(split[part]) for part in ("train", "val", "test")) == sizes
-    assert len(set().union(*split.values())) == 1623
+def test_finns_split_is_disjoint_and_complete() -> None:
+    everything = tuple(c for names in frozen("omniglot-vinyals").values() for c in names)
+    split = omniglot.finn(everything)
+    assert [len(split[part]) for part in ("train", "val", "test")] == [1200, 100, 323]
+    assert set().union(*split.values()) == set(everything)
 
 
 @pytest.mark.skipif(not (Path(DATA) / "omniglot-py").is_dir(), reason="METAVISION_DATA holds no Omniglot")
 def test_the_real_data() -> None:
-    sources = {split: Omniglot(DATA, download=False).source(split) for split in ("train", "val", "test")}
+    sources = {split: Omniglot(root=DATA, download=False).source(split) for split in ("train", "val", "test")}
     assert [len(source.classes) for source in sources.values()] == [4112, 688, 1692]
     assert not set(sources["train"].class_hashes) & set(sources["test"].class_hashes)

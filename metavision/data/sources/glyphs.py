@@ -1,16 +1,20 @@
 """Letters of many scripts drawn on the spot from fonts at hand: few-shot images with nothing to download."""
 
 import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from importlib.metadata import version
 from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageFilter, features
 
-from metavision.data.pack import Packed, packed
-from metavision.data.source import Source, pick
+from metavision.data.imageset import Card, ImageSet, Layout, Members, by_class
+from metavision.data.listing import Listing
+from metavision.data.pack import Pack
 from metavision.data.sources.glyph_shapes import FACES, Pose, covered, drawing, ink, is_small, random_pose, upright
 from metavision.errors import InputError
 from metavision.seeds import seed
@@ -40,60 +44,71 @@ PRINTS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Glyphs:
-    """Characters of 14 scripts, 20 drawings each, split by script.
-
-    Args:
-        size: side of an image in pixels. The classes are the same at any size.
+@dataclass(frozen=True, kw_only=True)
+class Glyphs(ImageSet):
+    """Characters of 14 scripts, 20 drawings each, split by script. The classes are the same at any size.
 
     A class is one shape: A is a single class, though Latin, Greek and Cyrillic each have one. Made in seconds on first
     use. Drawings come from Pillow, FreeType and matplotlib's fonts, so another version of these is another data set.
     """
 
-    size: int = 28
+    root: str = ""  # nothing is read
+
+    folders: ClassVar = ()
+    card: ClassVar = Card(
+        title="Glyphs",
+        address="built in: drawn from the fonts that come with matplotlib",
+        licence="the fonts' (free)",
+        place="nothing",
+        classes=None,
+        images=None,
+        size=28,
+        color="grey",
+        split="673/143/218",
+    )
 
     def __post_init__(self) -> None:
-        if self.size < 8:
-            raise InputError(f"glyphs are drawn at size 8 or more, not {self.size}: below that letters can't be read")
+        if self.size is not None and self.size < 8:
+            raise InputError(f"data.size is {self.size}; glyphs are drawn at 8 or more, to be readable")
+        super().__post_init__()
 
     @property
     def name(self) -> str:
         return "glyphs"
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 1, self.size, self.size
+    def layouts(self) -> Iterator[Layout]:
+        yield Path("built in"), self._drawn
 
-    def source(self, split: str) -> Source:
-        scripts = pick(SPLITS, split, self.name)
-        images, labels, classes = packed(self.name, self._version(), self._make)
-        chosen = [c for c, name in enumerate(classes) if name.split()[0] in scripts]
-        first, last = chosen[0], chosen[-1] + 1  # classes are in the order of RANK, so a split is one run of rows
-        rows = slice(first * DRAWINGS, last * DRAWINGS)
-        return Source(self.name, split, images[rows], labels[rows] - first, classes[first:last])
+    def members(self, pack: Pack) -> Mapping[str, Members]:
+        images = by_class(pack)
+        script = {name: self.group(name) for name in images}
+        return {
+            split: {name: images[name] for name in images if script[name] in SPLITS[split]}
+            for split in ("train", "val", "test")
+        }
 
-    def _version(self) -> str:
+    def group(self, name: str) -> str:
+        return name.split(maxsplit=1)[0]
+
+    def version(self) -> dict[str, Any]:
         """All that pixels depend on: fonts, renderer, random stream, and which characters count as letters."""
-        parts = {
+        return {
             "recipe": RECIPE,
-            "size": self.size,
             "matplotlib": version("matplotlib"),
             "pillow": version("pillow"),
             "freetype": features.version("freetype2"),
             "numpy": np.__version__,
             "unicode": unicodedata.unidata_version,
         }
-        return ", ".join(f"{part} {value}" for part, value in parts.items())
 
-    def _make(self) -> Packed:
+    def _drawn(self) -> Listing:
         faces = letters()
-        images = np.concatenate([drawings(character, faces[character], self.size) for character in faces])
-        return Packed(
-            images[:, None],
-            np.repeat(np.arange(len(faces)), DRAWINGS),
-            tuple(unicodedata.name(character) for character in faces),
-        )
+        names = tuple(unicodedata.name(character) for character in faces)
+        labels = np.repeat(np.arange(len(faces)), DRAWINGS)
+        size = self.decoder.size
+        images = (image for character in faces for image in drawings(character, faces[character], size))
+        titles = [f"{name}, drawing {number + 1}" for name in names for number in range(DRAWINGS)]
+        return Listing(names, labels, titles, lambda: enumerate(images))
 
 
 def drawings(character: str, faces: list[str], size: int) -> np.ndarray:

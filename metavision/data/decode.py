@@ -1,0 +1,88 @@
+"""From an image file of any kind to bytes of one shape."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from metavision.data.files import Content
+from metavision.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+LARGEST = 200_000_000  # pixels; more is a mistake or an attack, and would fill the memory before it is made small
+
+Fit = Literal["squash", "crop"]
+Filter = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Makes every image (C, size, size) uint8.
+
+    An image is turned upright as its EXIF data says, 16 bits are scaled to 8, CMYK and palettes become RGB, and what is
+    transparent turns white.
+
+    Args:
+        size: side in pixels.
+        color: rgb (C = 3; grey images are repeated) or grey (C = 1).
+        fit: squash to a square, or crop the middle of the longer side.
+        resample: filter; all but `nearest` average over the area of a pixel where they shrink.
+        invert: dark becomes bright, for ink on paper.
+    """
+
+    size: int
+    color: Literal["rgb", "grey"] = "rgb"
+    fit: Fit = "crop"
+    resample: Filter = "bilinear"
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 1024:
+            raise InputError(f"data.size is {self.size}; images can be made 1 to 1024 pixels wide")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3 if self.color == "rgb" else 1, self.size, self.size
+
+    def __call__(self, content: Content | np.ndarray) -> np.ndarray:
+        """(C, size, size) uint8 of a file, its bytes, or an array (H, W) or (H, W, 3) uint8.
+
+        Raises:
+            ValueError: it is no image that can be read; the message says why.
+        """
+        try:
+            if isinstance(content, np.ndarray):
+                return self._fitted(Image.fromarray(content))
+            with Image.open(content if isinstance(content, Path) else io.BytesIO(content)) as image:
+                _bounded(image)
+                return self._fitted(image)
+        except Exception as error:  # decoders of foreign formats fail in any way
+            raise ValueError(f"{error}" or type(error).__name__) from error
+
+    def _fitted(self, image: Image.Image) -> np.ndarray:
+        mode = "RGB" if self.color == "rgb" else "L"
+        plain = _eight_bits(ImageOps.exif_transpose(image)).convert(mode)
+        if plain.size != (self.size, self.size):
+            filter_, side = Image.Resampling[self.resample.upper()], (self.size, self.size)
+            plain = ImageOps.fit(plain, side, filter_) if self.fit == "crop" else plain.resize(side, filter_)
+        pixels = np.asarray(plain).reshape(self.size, self.size, -1).transpose(2, 0, 1)
+        return np.ascontiguousarray(255 - pixels if self.invert else pixels)
+
+
+def _bounded(image: Image.Image) -> None:
+    if image.width * image.height > LARGEST:
+        raise ValueError(f"{image.width} x {image.height} pixels are too many")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255; or 32 that hold 16
+        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floats of an unknown range")
+    if image.has_transparency_data:
+        sheet = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(sheet, image.convert("RGBA"))
+    return image
