@@ -106,7 +106,7 @@ def episodes(
     seed: int,
     device: torch.device,
     *,
-    scaling: Scaling = UNIT,
+    scaling: Scaling | None = UNIT,
     augment: Augment = PLAIN,
     replacement: bool = True,
 ) -> Episodes:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metavision.data.ahead import Ahead
 from metavision.data.augment.base import Augmentation
 from metavision.data.augment.tasks import TURNS, mix, turn_classes
 from metavision.data.draws import integers, random_words, uniform
@@ -42,6 +43,7 @@ class Augment:
 
 
 PLAIN = Augment()
+PIECE = 32  # images that are augmented together on a CPU: more leave its cache, fewer make the calls themselves count
 
 
 class Episodes:
@@ -50,12 +52,15 @@ class Episodes:
     Args:
         sampler: decides what is in an episode.
         images: the pixels of its source.
-        scaling: of pixels.
+        scaling: of pixels; None: they stay bytes, where nothing else happens to them.
         augment: what else happens to images; a function of the episode's index, as everything about it.
     """
 
-    def __init__(self, sampler: Sampler, images: Resident, scaling: Scaling = UNIT, augment: Augment = PLAIN) -> None:
+    def __init__(
+        self, sampler: Sampler, images: Resident, scaling: Scaling | None = UNIT, augment: Augment = PLAIN
+    ) -> None:
         self.sampler, self.images, self.scaling, self.augment = sampler, images, scaling, augment
+        self._draws = Ahead(sampler)
         if augment.mix is not None and sampler.spec.padded:
             raise InputError("augment.mix blends the classes of two episodes, which must be of one size: sizes=fixed")
 
@@ -70,7 +75,7 @@ class Episodes:
     def batch(self, indices: Sequence[int]) -> Episode:
         """Episodes `indices` as T tasks: x (T, n, C, H, W) scaled, y (T, n), mask (T, n) where sizes vary."""
         i = np.asarray(indices, dtype=np.uint64)
-        episode = self._read(self.sampler[i], i)
+        episode = self._read(self._draws[i], i)
         if self.augment.mix is not None:
             # Partners come from the far end of the list, so that no episode is blended with a copy of itself.
             episode = mix(episode, self._read(self.sampler[~i], ~i), self._weights(i, self.augment.mix))
@@ -79,7 +84,8 @@ class Episodes:
     def pool(self, n: int) -> Tensor:
         """n images (n, C, H, W) of the split, evenly spread over it: what statistics are calibrated on."""
         size = len(self.sampler.source)
-        return self.scaling(self.images.take(np.linspace(0, size - 1, min(n, size)).astype(np.int64)))
+        images = self.images.take(np.linspace(0, size - 1, min(n, size)).astype(np.int64))
+        return images if self.scaling is None else self.scaling(images)
 
     def _read(self, draw: Draw, i: np.ndarray) -> Episode:
         support = self._examples(draw.support, self.augment.support, i, "support")
@@ -94,11 +100,11 @@ class Episodes:
         tasks, n = rows.image.shape
         images = self.images.take(np.ascontiguousarray(rows.image).reshape(-1))
         if augmentation is None:
-            x = self.scaling(images)
+            x = images if self.scaling is None else self.scaling(images)
         else:
             words = random_words(self._key(slot), i, n * augmentation.draws)
             numbers = torch.from_numpy(uniform(words).reshape(tasks * n, -1)).to(self.device)
-            x = self.scaling.standardised(augmentation(UNIT(images), numbers))
+            x = self._augmented(images, augmentation, numbers)
         y = torch.from_numpy(np.ascontiguousarray(rows.label)).to(self.device)
         mask = None if rows.mask is None else torch.from_numpy(rows.mask).to(self.device)
         examples = Examples(x.view(tasks, n, *x.shape[1:]), y, mask)
@@ -106,6 +112,12 @@ class Episodes:
             turns = integers(random_words(self._key("turns"), i, self.sampler.spec.way), TURNS)
             examples = turn_classes(examples, torch.from_numpy(turns).to(self.device))
         return examples
+
+    def _augmented(self, images: Tensor, augmentation: Augmentation, numbers: Tensor) -> Tensor:
+        size = PIECE if self.device.type == "cpu" else max(1, len(images))
+        pieces = zip(images.split(size), numbers.split(size), strict=True)
+        done = [(self.scaling or UNIT).standardised(augmentation(UNIT(some), u)) for some, u in pieces]
+        return done[0] if len(done) == 1 else torch.cat(done)
 
     def _weights(self, i: np.ndarray, concentration: float) -> Tensor:
         from scipy.special import betaincinv

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
+from functools import cache as remembered
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ def sources(cache: Path) -> Iterator[Sources]:
     """All splits, rendered once for this module; `letters` is kept too, since it is half of the work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAVISION_CACHE", str(cache))
-        patch.setattr(glyphs, "letters", cache(glyphs.letters))
+        patch.setattr(glyphs, "letters", remembered(glyphs.letters))
         yield {split: Glyphs().source(split) for split in SPLITS}
 
 

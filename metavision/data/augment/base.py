@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from metavision.errors import InputError
-
-PIECE = 16  # images that go through all steps together on a CPU, so that they stay in its cache: twice as fast
 
 
 class Augmentation(Protocol):
@@ -43,11 +40,6 @@ class Compose:
         return sum(step.draws for step in self.steps)
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
-        if x.device.type == "cpu" and len(x) > PIECE:
-            return torch.cat([self._all(*piece) for piece in zip(x.split(PIECE), u.split(PIECE), strict=True)])
-        return self._all(x, u)
-
-    def _all(self, x: Tensor, u: Tensor) -> Tensor:
         for step, numbers in zip(self.steps, u.split([step.draws for step in self.steps], dim=1), strict=True):
             x = step(x, numbers)
         return x

@@ -9,6 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 from metavision.data.augment.base import share
 from metavision.errors import InputError
 
+CONTRAST, SATURATION, HUE = 1, 2, 3  # after brightness, in the order of the options
 GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 
 
@@ -36,20 +37,23 @@ class ColorJitter:
 
     @property
     def draws(self) -> int:
-        return 8
+        return 2 * self._kinds
+
+    @property
+    def _kinds(self) -> int:
+        return 4 if self.hue else 3
 
     def factors(self, u: Tensor) -> Tensor:
-        """(n, 4): the factors of brightness, contrast and saturation, and the shift of hue."""
-        reach = torch.tensor(
-            [self.brightness, self.contrast, self.saturation, self.hue], dtype=u.dtype, device=u.device
-        )
-        centre = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=u.dtype, device=u.device)
+        """(n, 3 or 4): the factors of brightness, contrast and saturation, and the shift of hue if there is any."""
+        reach = u.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])
+        centre = u.new_tensor([1.0, 1.0, 1.0, 0.0])
         low = torch.cat([(centre - reach)[:3].clamp_min(0), -reach[3:]])
-        return low + (centre + reach - low) * u[:, :4]
+        n = self._kinds
+        return low[:n] + (centre + reach - low)[:n] * u[:, :n]
 
     def order(self, u: Tensor) -> Tensor:
-        """(n, 4): which of the four comes first, second, …"""
-        return u[:, 4:].argsort(dim=1)
+        """(n, 3 or 4): which of these comes first, second, …"""
+        return u[:, self._kinds :].argsort(dim=1)
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         """Three of the four are x f + (1 - f) t, with t black, the mean grey, or the grey of each pixel.
@@ -57,18 +61,18 @@ class ColorJitter:
         So each place in the order is one blend for all images, whatever comes at this place for each.
         """
         factors, order = self.factors(u).to(x.dtype), self.order(u)
-        x = x.clone()
-        for operation in order.unbind(1):
-            f = torch.where(operation == 3, 1.0, factors.gather(1, operation[:, None])[:, 0]).view(-1, 1, 1, 1)
+        for kind in order.unbind(1):
+            f = factors.gather(1, kind[:, None])[:, 0]
+            f = torch.where(kind == HUE, 1, f) if self.hue else f
+            f = torch.where(kind == SATURATION, 1, f) if x.shape[1] == 1 else f  # grey images have none
+            rest = 1 - f
             grey = _grey(x)
-            contrast, saturation = ((operation == kind).to(x.dtype).view(-1, 1, 1, 1) for kind in (1, 2))
-            if x.shape[1] == 1:
-                f, saturation = torch.where(saturation == 1, 1.0, f), torch.zeros_like(saturation)
-            target = grey * saturation + grey.mean((1, 2, 3), keepdim=True) * contrast
-            x.mul_(f).add_(target.mul_(1 - f)).clamp_(0, 1)
+            mean = grey.mean((1, 2, 3)) * rest * (kind == CONTRAST)
+            grey.mul_(_column(rest * (kind == SATURATION))).add_(_column(mean))
+            x = x.mul_(_column(f)).add_(grey).clamp_(0, 1)
             if self.hue and x.shape[1] == 3:
-                for i in (operation == 3).nonzero()[:, 0].tolist():
-                    x[i] = tv.adjust_hue(x[i], float(factors[i, 3]))
+                for i in (kind == HUE).nonzero()[:, 0].tolist():
+                    x[i] = tv.adjust_hue(x[i], float(factors[i, HUE]))
         return x
 
 
@@ -90,7 +94,12 @@ class RandomGrayscale:
         return 1
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
-        return torch.where((u < self.p).view(-1, 1, 1, 1), _grey(x).expand_as(x), x)
+        return torch.where(_column(u < self.p), _grey(x).expand_as(x), x)
+
+
+def _column(values: Tensor) -> Tensor:
+    """(n,) -> (n, 1, 1, 1)."""
+    return values.view(-1, 1, 1, 1)
 
 
 def _grey(x: Tensor) -> Tensor:
