@@ -62,7 +62,7 @@ class Folder:
         if (me := (about.st_dev, about.st_ino)) in above:
             return  # a link to a folder that it lies in
         for entry in entries:
-            if _hidden(entry.name):
+            if hidden(entry.name):
                 continue
             if entry.is_dir():
                 yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", above | {me})
@@ -124,9 +124,10 @@ class Tar:
             raise InputError(f"{self.place} is no whole tar archive: {error}; remove it to fetch it again") from error
 
 
-def _hidden(part: str) -> bool:
+def hidden(part: str) -> bool:
+    """Whether a name is one that systems leave behind."""
     return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def _visible(name: str) -> bool:
-    return not any(_hidden(part) for part in name.removeprefix("./").split("/"))
+    return not any(hidden(part) for part in name.removeprefix("./").split("/"))

@@ -18,7 +18,7 @@ _ARRAYS = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits arrays, bytes, strings, lists, tuples, sets, dicts and numbers, and calls nothing else."""
+    """Admits arrays, bytes, strings, lists, tuples, dicts and numbers, and calls nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "numpy" and name in ("ndarray", "dtype"):

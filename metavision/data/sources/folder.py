@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, ClassVar, Literal
 
 from metavision.data.decode import SUFFIXES
-from metavision.data.files import Files, open_files
+from metavision.data.files import Files, hidden, open_files
 from metavision.data.imageset import SPLITS, Card, ImageSet, Layout, Members, by_class, by_lists, unseen
 from metavision.data.listing import Listing, of_classes
 from metavision.data.pack import Pack
@@ -155,7 +155,8 @@ def _of_folders(place: Path) -> Listing:
 def _bare(place: Path) -> Iterator[str]:
     """Folders without a single file or folder, which a list of files does not show."""
     for folder, inner, files in os.walk(place):
-        if not inner and not files:
+        inner[:] = [name for name in inner if not hidden(name)]
+        if not inner and not files and folder != str(place):
             yield Path(folder).relative_to(place).as_posix()
 
 
