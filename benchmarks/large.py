@@ -6,7 +6,6 @@ the kernel counts it (RssAnon; pages of the memory map are the system's to keep 
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -25,7 +24,7 @@ TRAIN = "data=folder algo=protonet budget=smoke references=[] logger=none engine
 def write_class(folder: Path, c: int, images: int) -> None:
     """Parts of a texture of the class's own colours."""
     done = folder / f"class {c:03d}"
-    if done.is_dir() and len(os.listdir(done)) == images:
+    if done.is_dir() and len(list(done.iterdir())) == images:
         return
     done.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(c)

@@ -11,6 +11,7 @@ from metavision.config import locate
 from metavision.data.batches import PLAIN, Augment, Episodes
 from metavision.data.enumeration import Enumeration
 from metavision.data.episodes import EpisodeSampler, Sampler
+from metavision.data.images import Images
 from metavision.data.resident import Resident, resident
 from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import DataSet, Source
@@ -93,7 +94,7 @@ def augment(config: Config) -> Augment:
     return Augment(**{key: _made(value) for key, value in config["augment"].items()})
 
 
-def images(config: Config, source: Source, device: torch.device) -> Resident:
+def pixels(config: Config, source: Source, device: torch.device) -> Resident:
     """The pixels of a split, on the device if they fit `engine.data_memory`."""
     budget = config["engine"]["data_memory"]
     return resident(source, device, None if budget is None else int(budget * 2**30))
@@ -112,7 +113,7 @@ def episodes(
 ) -> Episodes:
     """A stream of episodes of a split, on the device; without replacement, a list of them that ends."""
     sampler: Sampler = (EpisodeSampler if replacement else Enumeration)(source, spec, seed=seed)
-    return Episodes(sampler, images(config, source, device), scaling, augment)
+    return Episodes(sampler, Images(pixels(config, source, device), scaling), augment)
 
 
 def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Episodes, *, train: bool) -> Mapper:

@@ -27,6 +27,7 @@ from metavision.data.augment.crop import RandomCrop
 from metavision.data.augment.flip import RandomHorizontalFlip
 from metavision.data.batches import Augment, Episodes
 from metavision.data.episodes import EpisodeSampler
+from metavision.data.images import Images
 from metavision.data.resident import resident
 from metavision.data.scaling import Scaling
 from metavision.data.source import Source
@@ -157,7 +158,7 @@ def _ours(
 ) -> Callable[[], object]:
     sampler = EpisodeSampler(source, SPEC, seed=0)
     augment = Augment(support=augmentation, query=augmentation)
-    episodes = Episodes(sampler, resident(source, device), scaling, augment)
+    episodes = Episodes(sampler, Images(resident(source, device), scaling), augment)
     numbers = count()
 
     def work() -> object:

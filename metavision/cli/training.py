@@ -139,7 +139,7 @@ def _tested(
 ) -> dict[str, Any]:
     """The result of a run. Only here is test data opened."""
     n = config["budget"]["test_episodes"]
-    place, scaling = plan.train.device, plan.train.scaling
+    place, scaling = plan.train.device, plan.train.images.scaling
     spec = build.specs(config)["test"]
     episodes = build.episodes(config, data.source("test"), spec, EPISODE_SEED, place, scaling=scaling)
     trained = Contender(plan.tester, checkpoint.to(selected.meta, place), plan.test_mapper)
@@ -169,5 +169,7 @@ def _in_words(plan: Plan, place: torch.device) -> str:
     mapper = plan.train_mapper
     how = "one task after another" if mapper.strategy == "loop" else f"up to {mapper.chunk} tasks at once"
     engine = f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {how}"
-    data = ", ".join(f"{tasks.sampler.source.split} {tasks.images.where}" for tasks in (plan.train, plan.validation))
+    data = ", ".join(
+        f"{tasks.sampler.source.split} {tasks.images.resident.where}" for tasks in (plan.train, plan.validation)
+    )
     return f"{engine}\ndata: {plan.train.sampler.source.name}, {data}"

@@ -13,8 +13,7 @@ from metavision.data.augment.base import Augmentation
 from metavision.data.augment.tasks import TURNS, mix, turn_classes
 from metavision.data.draws import integers, random_words, uniform
 from metavision.data.episodes import Draw, Rows, Sampler
-from metavision.data.resident import Resident
-from metavision.data.scaling import UNIT, Scaling
+from metavision.data.images import Images
 from metavision.errors import InputError
 from metavision.seeds import seed
 from metavision.types import Episode, Examples, Inputs
@@ -43,7 +42,6 @@ class Augment:
 
 
 PLAIN = Augment()
-PIECE = 32  # images that are augmented together on a CPU: more leave its cache, fewer make the calls themselves count
 
 
 class Episodes:
@@ -52,14 +50,11 @@ class Episodes:
     Args:
         sampler: decides what is in an episode.
         images: the pixels of its source.
-        scaling: of pixels; None: they stay bytes, where nothing else happens to them.
         augment: what else happens to images; a function of the episode's index, as everything about it.
     """
 
-    def __init__(
-        self, sampler: Sampler, images: Resident, scaling: Scaling | None = UNIT, augment: Augment = PLAIN
-    ) -> None:
-        self.sampler, self.images, self.scaling, self.augment = sampler, images, scaling, augment
+    def __init__(self, sampler: Sampler, images: Images, augment: Augment = PLAIN) -> None:
+        self.sampler, self.images, self.augment = sampler, images, augment
         self._draws = Ahead(sampler)
         if augment.mix is not None and sampler.spec.padded:
             raise InputError("augment.mix blends the classes of two episodes, which must be of one size: sizes=fixed")
@@ -84,8 +79,7 @@ class Episodes:
     def pool(self, n: int) -> Tensor:
         """n images (n, C, H, W) of the split, evenly spread over it: what statistics are calibrated on."""
         size = len(self.sampler.source)
-        images = self.images.take(np.linspace(0, size - 1, min(n, size)).astype(np.int64))
-        return images if self.scaling is None else self.scaling(images)
+        return self.images.take(np.linspace(0, size - 1, min(n, size)).astype(np.int64))
 
     def _read(self, draw: Draw, i: np.ndarray) -> Episode:
         support = self._examples(draw.support, self.augment.support, i, "support")
@@ -98,13 +92,11 @@ class Episodes:
 
     def _examples(self, rows: Rows, augmentation: Augmentation | None, i: np.ndarray, slot: str) -> Examples:
         tasks, n = rows.image.shape
-        images = self.images.take(np.ascontiguousarray(rows.image).reshape(-1))
+        index = np.ascontiguousarray(rows.image).reshape(-1)
         if augmentation is None:
-            x = images if self.scaling is None else self.scaling(images)
+            x = self.images.take(index)
         else:
-            words = random_words(self._key(slot), i, n * augmentation.draws)
-            numbers = torch.from_numpy(uniform(words).reshape(tasks * n, -1)).to(self.device)
-            x = self._augmented(images, augmentation, numbers)
+            x = self.images.augmented(index, augmentation, self._key(slot), i)
         y = torch.from_numpy(np.ascontiguousarray(rows.label)).to(self.device)
         mask = None if rows.mask is None else torch.from_numpy(rows.mask).to(self.device)
         examples = Examples(x.view(tasks, n, *x.shape[1:]), y, mask)
@@ -112,12 +104,6 @@ class Episodes:
             turns = integers(random_words(self._key("turns"), i, self.sampler.spec.way), TURNS)
             examples = turn_classes(examples, torch.from_numpy(turns).to(self.device))
         return examples
-
-    def _augmented(self, images: Tensor, augmentation: Augmentation, numbers: Tensor) -> Tensor:
-        size = PIECE if self.device.type == "cpu" else max(1, len(images))
-        pieces = zip(images.split(size), numbers.split(size), strict=True)
-        done = [(self.scaling or UNIT).standardised(augmentation(UNIT(some), u)) for some, u in pieces]
-        return done[0] if len(done) == 1 else torch.cat(done)
 
     def _weights(self, i: np.ndarray, concentration: float) -> Tensor:
         from scipy.special import betaincinv

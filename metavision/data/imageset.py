@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -149,6 +150,10 @@ class ImageSet(ABC):
         Raises:
             InputError: the data is not here, not whole, or can't be read.
         """
+        return self._pack
+
+    @cached_property
+    def _pack(self) -> Pack:
         return packed(self.pack_name, self.version(), self.listing, self.decoder, skip_corrupt=self.skip_corrupt)
 
     def version(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A module as a pure function of its parameters and buffers."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,8 @@ from torch.func import functional_call
 
 from metavision.nn.normalisation import Norm, moments
 from metavision.types import Inputs, P
+
+CALIBRATED_TOGETHER = 128  # images; at 84 pixels a pass of Conv4-64 then holds about 1 GiB
 
 
 def initial(module: nn.Module, generator: torch.Generator) -> P:
@@ -32,16 +35,15 @@ def apply(module: nn.Module, params: P, buffers: P, inputs: Inputs) -> Tensor:
 def calibrate(module: nn.Module, params: P, x: Tensor) -> P:
     """The statistics of every `Norm` of `module` over the images x (n, C, H, W), as buffers.
 
-    One pass in which every layer normalises with the moments of x and hands them over, as in Rethinking "Batch" in
-    BatchNorm (Wu and Johnson, 2021, https://arxiv.org/abs/2105.07576): exact for the weights at hand, where moving
-    averages mix in those of past weights. The unbiased variance is kept, as torch does.
+    A pass in which every layer normalises with the moments of its batch and hands them over, as in Rethinking "Batch"
+    in BatchNorm (Wu and Johnson, 2021, https://arxiv.org/abs/2105.07576): exact for the weights at hand, where moving
+    averages mix in those of past weights. As there, batches are normalised by themselves and their moments are put
+    together, so that memory is bounded. The unbiased variance is kept, as torch does.
     """
-    buffers: P = {}
+    found: dict[str, list[tuple[int, Tensor, Tensor]]] = {}
 
     def hand_over(name: str, x: Tensor) -> None:
-        mean, var = moments(x)
-        count = x.numel() // x.shape[1]
-        buffers[f"{name}.mean"], buffers[f"{name}.var"] = mean, var * count / (count - 1)
+        found.setdefault(name, []).append((x.numel() // x.shape[1], *moments(x)))
 
     hooks = [
         layer.register_forward_pre_hook(lambda _, inputs, name=name: hand_over(name, inputs[0]))
@@ -50,8 +52,20 @@ def calibrate(module: nn.Module, params: P, x: Tensor) -> P:
     ]
     try:
         with torch.no_grad():
-            apply(module, params, {}, Inputs(x))
+            for batch in x.tensor_split(math.ceil(len(x) / CALIBRATED_TOGETHER)):
+                apply(module, params, {}, Inputs(batch))
     finally:
         for hook in hooks:
             hook.remove()
+    buffers: P = {}
+    for name, parts in found.items():
+        buffers[f"{name}.mean"], buffers[f"{name}.var"] = _together(parts)
     return buffers
+
+
+def _together(parts: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance of a whole, from count, mean and biased variance of its parts."""
+    count = sum(n for n, _, _ in parts)
+    mean = torch.stack([n / count * mean for n, mean, _ in parts]).sum(0)
+    var = torch.stack([n / count * (var + (m - mean).square()) for n, m, var in parts]).sum(0)
+    return mean, var * count / (count - 1)

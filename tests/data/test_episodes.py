@@ -18,6 +18,8 @@ from metavision.data.draws import distinct
 from metavision.data.enumeration import Enumeration
 from metavision.data.episodes import Draw, EpisodeSampler, Rows
 from metavision.data.guard import disjoint
+from metavision.data.images import Images
+from metavision.data.minibatches import Minibatches
 from metavision.data.resident import resident
 from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import Source
@@ -220,9 +222,12 @@ def test_impossible_compositions(spec: tuple[int, int, int]) -> None:
         EpisodeSpec(*spec)
 
 
+def images(source: Source) -> Images:
+    return Images(resident(source, torch.device("cpu")))
+
+
 def episodes_of(source: Source, spec: EpisodeSpec = SPEC, **options: Any) -> Episodes:
-    cpu = torch.device("cpu")
-    return Episodes(EpisodeSampler(source, spec, seed=0), resident(source, cpu), **options)
+    return Episodes(EpisodeSampler(source, spec, seed=0), images(source), **options)
 
 
 def test_batches_hold_the_drawn_pixels() -> None:
@@ -296,3 +301,28 @@ def test_classes_in_two_splits_are_refused() -> None:
     with pytest.raises(InputError, match="8 classes of toy are in train and in test, such as toy:class 0"):
         disjoint({"train": train, "test": test})
     disjoint({"train": replace(train, shared=True), "test": replace(test, shared=True)})
+
+
+def test_an_epoch_of_minibatches_shows_every_image_once() -> None:
+    source = replace(toy_source(), labels=np.arange(80) // 10)
+    batches = Minibatches(source, images(source), 12, seed=0)
+    assert batches.epoch == 6
+    pixels = torch.from_numpy(source.read(slice(None))).float() / 255
+    orders = []
+    for epoch in range(2):
+        shown = []
+        for i in range(6 * epoch, 6 * epoch + 6):
+            x, y, _ = batches[i]
+            found = [int((pixels == image).flatten(1).all(1).nonzero()) for image in x]
+            assert y.tolist() == source.labels[found].tolist()
+            shown += found
+        assert len(set(shown)) == 72
+        orders.append(shown)
+    assert orders[0] != orders[1]
+    again = Minibatches(source, images(source), 12, seed=0)
+    assert torch.equal(again[8].x, batches[8].x)  # whatever was asked before
+    assert not torch.equal(Minibatches(source, images(source), 12, seed=1)[8].x, batches[8].x)
+    augmented = Minibatches(source, images(source), 12, seed=0, augmentation=RandomCrop(padding=2))
+    assert not torch.equal(augmented[8].x, batches[8].x) and torch.equal(augmented[8].x, augmented[8].x)
+    with pytest.raises(InputError, match="batches of 81 can't be had of the 80 images of toy train"):
+        Minibatches(source, images(source), 81, seed=0)

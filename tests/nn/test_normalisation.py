@@ -54,6 +54,18 @@ def test_calibration_is_one_pass_of_running_statistics() -> None:
     torch.testing.assert_close(functional.apply(backbone, params, buffers, Inputs(other)), expected)
 
 
+def test_calibration_in_parts_gives_the_moments_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly in the first layer, whose input does not depend on the batch; nearly in later ones."""
+    backbone, x = Conv4((1, 16, 16), filters=4), torch.rand(100, 1, 16, 16)
+    params = functional.initial(backbone, generator("parts"))
+    whole = functional.calibrate(backbone, params, x)
+    monkeypatch.setattr(functional, "CALIBRATED_TOGETHER", 30)
+    parts = functional.calibrate(backbone, params, x)
+    for name, expected in whole.items():
+        tolerance = 1e-5 if name.startswith("norms.0") else 0.2
+        torch.testing.assert_close(parts[name], expected, atol=tolerance, rtol=tolerance)
+
+
 def test_unknown_policy() -> None:
     with pytest.raises(InputError, match="did you mean running"):
         normalisation("runing", 4)

@@ -1,0 +1,50 @@
+"""The pixels of a split as a network sees them: gathered, augmented, scaled."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metavision.data.augment.base import Augmentation
+from metavision.data.draws import random_words, uniform
+from metavision.data.resident import Resident
+from metavision.data.scaling import UNIT, Scaling
+
+PIECE = 32  # images that are augmented together on a CPU: more leave its cache, fewer make the calls themselves count
+
+
+class Images:
+    """Images by their index in a split.
+
+    Args:
+        resident: their bytes.
+        scaling: of pixels; None: they stay bytes, where nothing else happens to them.
+    """
+
+    def __init__(self, resident: Resident, scaling: Scaling | None = UNIT) -> None:
+        self.resident, self.scaling = resident, scaling
+
+    @property
+    def device(self) -> torch.device:
+        return self.resident.device
+
+    def take(self, index: np.ndarray) -> Tensor:
+        """(n, C, H, W)."""
+        images = self.resident.take(index)
+        return images if self.scaling is None else self.scaling(images)
+
+    def augmented(self, index: np.ndarray, augmentation: Augmentation, key: int, streams: np.ndarray) -> Tensor:
+        """(n, C, H, W), changed by random numbers that are functions of (key, stream, place in the stream).
+
+        Args:
+            index: (n,) images, those of the first stream first.
+            augmentation: what is done to them.
+            key: names the use.
+            streams: (T,) numbers of the streams, such as those of episodes.
+        """
+        images = self.resident.take(index)
+        words = random_words(key, streams, len(images) // len(streams) * augmentation.draws)
+        numbers = torch.from_numpy(uniform(words).reshape(len(images), -1)).to(self.device)
+        size = PIECE if self.device.type == "cpu" else max(1, len(images))
+        pieces = zip(images.split(size), numbers.split(size), strict=True)
+        done = [(self.scaling or UNIT).standardised(augmentation(UNIT(some), u)) for some, u in pieces]
+        return done[0] if len(done) == 1 else torch.cat(done)
