@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 CLASSES, IMAGES, SIZE = 608, 779_165, 84
-TRAIN = "data=folder algo=protonet budget=smoke references=[] logger=none engine.threads=2"
+TRAIN = "data=folder algo=protonet budget=smoke references=[] logger=none engine.threads=2 rerun=true"
 
 
 def write_class(folder: Path, c: int, images: int) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
         list(pool.map(write_class, [given.folder] * CLASSES, range(CLASSES), sizes.tolist()))
     print(f"{given.images:,} files written in {time.monotonic() - begun:.0f} s", flush=True)
     begun, most = time.monotonic(), 0.0
-    command = [sys.executable, "-m", "metavision.cli", "train", f"data.root={given.folder}", *TRAIN.split()]
+    command = [sys.executable, "-m", "metavision.cli", "train", f"data.path={given.folder}", *TRAIN.split()]
     run = subprocess.Popen(command)
     while run.poll() is None:
         most = max(most, anonymous_gib(run.pid))

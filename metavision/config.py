@@ -216,15 +216,27 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
 # What cannot change a result has no part in a run's identity.
 _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references"),
-    "data": ("root", "download"),
     "engine": ("mapping", "chunk", "memory", "data_memory", "threads"),
     "budget": ("name", "log_every", "checkpoint_every"),
 }
 
 
+_PLACES = ("root", "download")  # of a data set, and of those that it is made of
+
+
+def _without(node: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """A node, and those below it, without some keys."""
+    return {
+        key: _without(value, keys) if isinstance(value, Mapping) else value
+        for key, value in node.items()
+        if key not in keys
+    }
+
+
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that decides the result, for runs that differ by seed at most."""
     kept = {key: value for key, value in config.items() if key not in _BESIDE_THE_RESULT[""]}
+    kept["data"] = _without(kept["data"], _PLACES)
     for node, keys in _BESIDE_THE_RESULT.items():
         if node:
             kept[node] = {key: value for key, value in kept[node].items() if key not in keys}

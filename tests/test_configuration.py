@@ -17,7 +17,7 @@ FILES = sorted(
 )
 PROTOCOLS = sorted(path.stem for path in (config.folder() / "protocol").glob("*.yaml"))
 FLOORS = [
-    {"types", "trees", "seeds", "errors"},
+    {"types", "trees", "seeds", "errors", "console"},
     {"functional", "problems", "nn", "records"},
     {"backbones", "rules", "data"},
     {"algorithms"},
@@ -30,7 +30,17 @@ FLOORS = [
 
 @pytest.mark.parametrize("choice", FILES)
 def test_every_file_composes_and_binds(choice: str) -> None:
-    config.check(composed(choice))
+    needed = ["data.path=photos"] if choice == "data=folder" else []
+    config.check(composed(choice, *needed))
+
+
+def test_a_place_is_no_part_of_a_runs_identity_but_of_the_data_it_is() -> None:
+    def identity(*overrides: str) -> str:
+        return run_id(config.identity(composed(*overrides)))
+
+    assert identity("data=cub", "data.root=a") == identity("data=cub", "data.root=b", "data.download=false")
+    assert identity("data=mixture", "data.parts.cifarfs.root=a") == identity("data=mixture")
+    assert identity("data=folder", "data.path=a") != identity("data=folder", "data.path=b")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -54,9 +64,11 @@ def test_a_runs_identity_is_what_decides_its_result() -> None:
         "engine.threads=1",
         "engine.mapping=loop",
         "budget.log_every=7",
+        "data.size=null",
     ]
     assert all(identity(word) == identity() for word in same)
     other = ["algo=maml", "episode.shot=5", "budget.steps=7", "optimizer.lr=0.1", "norm=group", "engine.precision=bf16"]
+    other += ["data.size=32", "augment=rotations", "scaling=standard", "episode.sizes=uniform", "episode.balance=2"]
     assert len({identity(), *map(identity, other)}) == 1 + len(other)
 
 

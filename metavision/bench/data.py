@@ -95,7 +95,7 @@ def rows(device: torch.device) -> Iterator[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="metavision-bench-") as folder:
         paths = _written(Path(folder))
-        source = ImageFolder(root=folder, split="none", size=SIZE).source("test")
+        source = ImageFolder(path=folder, split="none", size=SIZE).source("test")
         labels = source.labels.tolist()
         pixels = source.read(slice(None)).transpose(0, 2, 3, 1).copy()
         photo = Compose([RandomCrop(padding=8), ColorJitter(**JITTER), RandomHorizontalFlip()])

@@ -1,11 +1,11 @@
 """`metavision bench`: measure against peers on the same work."""
 
-import argparse
 import json
 from pathlib import Path
 
 from rich.table import Table
 
+from metavision.cli.parser import Parser
 from metavision.console import note, stdout
 
 EXAMPLES = """examples
@@ -17,11 +17,10 @@ WORKS = {"data": "episodes a second from image data, against learn2learn's Tasks
 
 
 def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="metavision bench",
         description="Times this engine against peers on the same work, in turns, on one thread.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=WORKS, help="; ".join(f"{name}: {what}" for name, what in WORKS.items()))
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="where batches are wanted")

@@ -48,8 +48,24 @@ def candidates(line: str) -> list[str]:
     if len(words) < 2:
         return [f"{verb} " for verb in VERBS if verb.startswith(words[-1] if words else "")]
     if words[0] not in ("train", "evaluate"):
-        return [shell for shell in SHELLS if words[0] == "completion" and shell.startswith(words[-1])]
+        return [word for word in _arguments(words[:-1]) if word.startswith(words[-1])]
     return _overrides(words[0], " ".join(words[1:]))
+
+
+def _arguments(before: list[str]) -> list[str]:
+    """What can follow these words of a verb that composes no configuration."""
+    match before:
+        case ["data"]:
+            return ["list ", "prepare ", "show ", "verify "]
+        case ["data", "prepare" | "show" | "verify"]:
+            from metavision import config
+
+            return sorted(f"{path.stem} " for path in (config.folder() / "data").glob("*.yaml"))
+        case ["bench"]:
+            return ["data "]
+        case ["completion"]:
+            return list(SHELLS)
+    return []
 
 
 def _overrides(verb: str, line: str) -> list[str]:

@@ -1,6 +1,5 @@
 """`metavision data`: what data sets there are, and prepare, show and verify one."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from metavision import build, config
 from metavision.cli.launch import explain
+from metavision.cli.parser import Parser
 from metavision.console import stdout
 from metavision.data.episodes import EpisodeSampler
 from metavision.data.imageset import SPLITS, ImageSet
@@ -27,7 +27,7 @@ EXAMPLES = """examples
   metavision data prepare miniimagenet         decode once; done by itself on first use
   metavision data prepare cub size=96 split=easyfsl
   metavision data show omniglot                counts, and pictures in outputs/data/omniglot
-  metavision data verify folder root=photos    damage, duplicates, classes in two splits
+  metavision data verify folder path=photos    damage, duplicates, classes in two splits
 
 KEY=VALUE sets any key of the data set, those that `metavision train` knows as data.KEY.
 """
@@ -35,11 +35,10 @@ MARKS = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "bad": "[bo
 
 
 def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="metavision data",
         description="Data sets: what there is, and prepare, show and verify one.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, (what, action) in ACTIONS.items():
@@ -65,7 +64,7 @@ def show_list() -> int:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     missing = []
     for name in names():
-        data = composed(name, ["root=."] if name == "folder" else [])
+        data = composed(name, ["path=."] if name == "folder" else [])
         if not isinstance(data, ImageSet):
             table.add_row(name, "", "", "", "several sets, an episode from one of them", style="dim")
             continue
@@ -163,7 +162,7 @@ def _state(name: str, data: ImageSet) -> str:
     if name == "glyphs":
         return "packed" if data.is_packed() else "built in"
     if name == "folder":
-        return "your own: data.root=FOLDER"
+        return "your own: data.path=FOLDER"
     if data.is_packed():
         return "packed"
     found = data.found()

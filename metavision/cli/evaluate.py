@@ -91,7 +91,8 @@ def _alike(data: Mapping[str, Any], trained: Checkpoint) -> dict[str, Any]:
     """Another data set with images as the network was trained on, unless its size and color are given."""
     channels, size, _ = trained.about["shape"]
     usual = {"size": size, "color": "rgb" if channels == 3 else "grey"}
-    return {**data, **{key: value for key, value in usual.items() if key in data and data[key] is None}}
+    alike = {key: _alike(value, trained) if isinstance(value, Mapping) else value for key, value in data.items()}
+    return alike | {key: value for key, value in usual.items() if key in data and data[key] is None}
 
 
 def _other(place: str) -> tuple[Checkpoint, Path]:

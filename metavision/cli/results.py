@@ -32,7 +32,12 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
         table.add_row("before adaptation", str(Estimate(**result["before_adaptation"])), "")
     table.add_row("chance", f"{100 * result['chance']:.2f} %", "")
     stdout.print(table)
-    stdout.print(f"± is half a 95 % interval over {e['n']} episodes, the same for every row", soft_wrap=True)
+    which = "episodes, the same for every row" if result.get("replacement", True) else "episodes without a common image"
+    stdout.print(f"± is half a 95 % interval over {e['n']} {which}", soft_wrap=True)
+    if result.get("composition"):
+        stdout.print(f"episodes: {result['composition']}", soft_wrap=True)
+    if result.get("classes", "new") != "new":
+        stdout.print(f"[bold]classes are {result['classes']}: no few-shot learning[/bold]", soft_wrap=True)
     transductive = "transductive: queries of an episode help each other" if result["transductive"] else "inductive"
     stdout.print(f"normalisation {result['normalisation']} ({transductive})", soft_wrap=True)
     stdout.print(f"selected: {result['selection']}, step {result['step']}", soft_wrap=True)

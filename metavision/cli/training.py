@@ -66,7 +66,7 @@ def run_to_the_end(config: Mapping[str, Any], run: Run) -> None:
 
 def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Plan:
     """The training plan of a configuration, on a device."""
-    specs, budget = build.specs(config), config["budget"]
+    specs, augment, budget = build.specs(config), build.augment(config), config["budget"]
     sources = {split: data.source(split) for split in ("train", "val", "test")}
     disjoint(sources)
     scaling = build.scaling(config, sources["train"])
@@ -77,7 +77,7 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
         seed("train", config["seed"]),
         place,
         scaling=scaling,
-        augment=build.augment(config),
+        augment=augment,
     )
     validation = build.episodes(config, sources["val"], specs["val"], EPISODE_SEED, place, scaling=scaling)
     learner = build.algorithm(config, data.shape, specs["train"].way)

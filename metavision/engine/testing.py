@@ -9,6 +9,7 @@ import numpy as np
 
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
+from metavision.data.enumeration import Enumeration
 from metavision.engine.evaluate import evaluate
 from metavision.engine.mapping import Mapper
 from metavision.records.statistics import estimate
@@ -53,13 +54,16 @@ def test(
         for name, c in contenders.items()
     }
     estimates = {name: estimate(values, "episodes") for name, values in accuracy.items()}
-    spec = episodes.sampler.spec
+    spec, source = episodes.sampler.spec, episodes.sampler.source
     result = {
         "accuracy": estimates["trained"].as_dict(),
         "episodes": {"way": spec.way, "shot": spec.shot, "query": spec.query, "n": n, "seed": episodes.sampler.seed},
-        "data": episodes.sampler.source.name,
-        "split": episodes.sampler.source.split,
-        "split_hash": episodes.sampler.source.fingerprint,
+        "composition": spec.varied,
+        "replacement": not isinstance(episodes.sampler, Enumeration),
+        "classes": "the same as in training, with other images" if source.shared else "new",
+        "data": source.name,
+        "split": source.split,
+        "split_hash": source.fingerprint,
         "episodes_hash": f"{episodes.sampler.key:016x}",
         "chance": 1 / spec.way,
         "normalisation": trained.algorithm.backbone.norm,

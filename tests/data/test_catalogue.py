@@ -304,9 +304,9 @@ def test_birds(layout: str, tmp_path: Path) -> None:
 # Ten classes
 
 
-def idx_files(seed: int) -> Files:
+def idx_files(seed: int, train: int = 60) -> Files:
     rng, files = np.random.default_rng(seed), {}
-    for prefix, n in (("train", 60), ("t10k", 20)):
+    for prefix, n in (("train", train), ("t10k", 20)):
         files[f"{prefix}-images-idx3-ubyte"] = struct.pack(">4I", 0x803, n, 28, 28) + rng.bytes(n * 784)
         labels = bytes(i % 10 for i in range(n))
         files[f"{prefix}-labels-idx1-ubyte"] = struct.pack(">2I", 0x801, n) + labels

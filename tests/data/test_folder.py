@@ -37,7 +37,7 @@ def classes(root: Path, names: list[str], n: int = 3) -> Path:
 
 
 def data(root: Path, **options: object) -> ImageFolder:
-    return ImageFolder(root=str(root), size=9, **options)  # type: ignore[arg-type]
+    return ImageFolder(path=str(root), size=9, **options)  # type: ignore[arg-type]
 
 
 def splits(made: ImageFolder) -> dict[str, tuple[str, ...]]:
@@ -193,7 +193,7 @@ def test_a_mixture(tmp_path: Path) -> None:
 def test_what_a_mixture_refuses(tmp_path: Path) -> None:
     pets, root = classes(tmp_path / "pets", ["cat", "dog"]), str(tmp_path / "pets")
     with pytest.raises(InputError, match=r"images of one shape, but there are a 3x9x9, b 1x12x12; set size and color"):
-        Mixture(parts={"a": data(pets), "b": ImageFolder(root=root, size=12, color="grey")})
+        Mixture(parts={"a": data(pets), "b": ImageFolder(path=root, size=12, color="grey")})
     with pytest.raises(NoSplit, match="pets has no split train"):
         Mixture(parts={"a": data(pets, split="none")}).source("train")
     with pytest.raises(InputError, match="names no data set"):

@@ -44,7 +44,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def photo_set(root: Path, **options: Any) -> ImageFolder:
-    return ImageFolder(root=str(root), size=16, split="none", **options)
+    return ImageFolder(path=str(root), size=16, split="none", **options)
 
 
 def listing(images: np.ndarray, names: list[str]) -> Listing:
@@ -89,7 +89,7 @@ from metavision.data.sources.folder import ImageFolder
 slow = float(sys.argv[2])
 plain = decode.Decoder.__call__
 decode.Decoder.__call__ = lambda self, content: (time.sleep(slow), plain(self, content))[1]
-pack = ImageFolder(root=sys.argv[1], size=16, split="none").pack()
+pack = ImageFolder(path=sys.argv[1], size=16, split="none").pack()
 print(pack.manifest["fingerprint"], pack.manifest["made"])
 """
 
@@ -208,7 +208,7 @@ def test_verification_finds_damage_and_duplicates(photos: Path) -> None:
     (photos / "test" / "c" / "copy.png").write_bytes((photos / "train" / "a" / "00.png").read_bytes())
     (photos / "train" / "a" / "twice.png").write_bytes((photos / "train" / "a" / "03.png").read_bytes())
     (photos / "notes.txt").write_text("not an image")
-    data = ImageFolder(root=str(photos), size=16)
+    data = ImageFolder(path=str(photos), size=16)
     states = {check: (state, text) for check, state, text in found(data)}
     assert states["pixels"][0] == states["classes"][0] == states["same image in two classes"][0] == "ok"
     state, text = states["same image in two splits"]

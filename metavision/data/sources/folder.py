@@ -27,16 +27,18 @@ LEAST = 5  # classes a split, for the split to be ours
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(ImageSet):
-    """Images of any kind in folders or an archive; a class is a folder's path below `root`.
+    """Images of any kind in folders or an archive; a class is a folder's path below `path`.
 
     Args:
-        root: the folder, a zip or tar archive of it, or a CSV with a header whose columns are a file (its path from the
+        path: the folder, a zip or tar archive of it, or a CSV with a header whose columns are a file (its path from the
             CSV's folder), a class, and optionally a split.
         split: `auto`: the split folders train/, val/ (or valid/, validation/) and test/, or the CSV's third column,
             where there are any, else `classes`; `classes`: 60/20/20 % of the classes at random, the same for the same
             names; `none`: all are test classes.
     """
 
+    path: str
+    root: str = ""  # stands for nothing: this set lies where it lies
     split: Literal["auto", "classes", "none"] = "auto"
 
     folders: ClassVar = ()
@@ -53,32 +55,24 @@ class ImageFolder(ImageSet):
 
     @property
     def name(self) -> str:
-        return Path(self.root).absolute().name.partition(".")[0] or "folder"
+        return Path(self.path).absolute().name.partition(".")[0] or "folder"
 
     @property
     def pack_name(self) -> str:
         return f"folder-{self.name}"
 
     def layouts(self) -> Iterator[Layout]:
-        place = Path(self.root)
-        if not place.exists():
-            raise InputError(
-                f"data.root is {self.root}, which does not exist; it should be a folder of images by class"
-            )
+        place = self._place()
         yield place, partial(_of_csv if place.suffix.lower() == ".csv" else _of_folders, place)
 
     def _place(self) -> Path:
-        if not (place := Path(self.root)).exists():
-            raise InputError(f"data.root is {self.root}, which does not exist; needed is a folder of images by class")
+        if not (place := Path(self.path)).exists():
+            raise InputError(f"data.path is {self.path}, which does not exist; needed is a folder of images by class")
         return place
 
     def version(self) -> dict[str, Any]:
         """Whatever tells that a file was added, removed or changed since it was packed."""
-        place = Path(self.root)
-        if not place.exists():
-            raise InputError(
-                f"data.root is {self.root}, which does not exist; it should be a folder of images by class"
-            )
+        place = self._place()
         paths = [place] if place.is_file() else [place / name for name in open_files(place).names()]
         state = hashlib.blake2b(digest_size=16)
         for path in paths:
