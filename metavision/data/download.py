@@ -1,15 +1,17 @@
 """Archives from their official addresses, checked by checksum; without a network, a word on what to place where."""
 
 import hashlib
-import shutil
 import tempfile
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import HTTPError
 
+from metavision.console import progress_bar
 from metavision.errors import InputError
 
 TIMEOUT = 30.0  # seconds without a byte
+MEGABYTE = 10**6
 
 
 class Archive(NamedTuple):
@@ -44,6 +46,8 @@ def fetched(what: str, archive: Archive, folder: Path, *, advice: str, download:
         return _download(archive, folder)
     except OSError as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(error, HTTPError):
+            error.close()
         raise InputError(f"{missing} and {archive.address} can't be fetched ({reason}); {advice}") from error
 
 
@@ -53,7 +57,13 @@ def _download(archive: Archive, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{archive.name}.") as drafts:
         draft = Path(drafts) / archive.name
         with urllib.request.urlopen(archive.address, timeout=TIMEOUT) as response, draft.open("wb") as file:  # noqa: S310 - https
-            shutil.copyfileobj(response, file)
+            size = int(response.headers.get("Content-Length") or 0)
+            with progress_bar(f"fetching {archive.name}", size // MEGABYTE, "MB") as advance:
+                while piece := response.read(MEGABYTE):
+                    file.write(piece)
+                    advance(1)
+        if size and draft.stat().st_size != size:
+            raise OSError(f"it ended after {draft.stat().st_size} of {size} bytes")
         verify(draft, archive)
         return draft.rename(folder / archive.name)
 

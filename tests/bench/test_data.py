@@ -1,0 +1,59 @@
+"""The benchmark's contenders do the same work, and its rows are complete."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metavision.adapters import easyfsl, learn2learn
+from metavision.bench import data
+from metavision.bench.timing import interleaved
+from metavision.errors import InputError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (80, 6, 6, 3), dtype=np.uint8)
+LABELS = [i // 10 for i in range(80)]
+
+
+def tasks(peer: str) -> Any:
+    dataset = data.Tensors(IMAGES, LABELS)
+    try:
+        if peer == "learn2learn":
+            episodes = learn2learn.episodes(dataset, LABELS, 3, 2, 4)
+        else:
+            episodes = easyfsl.episodes(dataset, 3, 2, 4)
+        return [next(episodes) for _ in range(5)]
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("peer", ["learn2learn", "easyfsl"])
+def test_peers_give_tasks_of_the_data(peer: str) -> None:
+    pixels = torch.from_numpy(IMAGES.transpose(0, 3, 1, 2).copy())
+    for task in tasks(peer):
+        images = task[0] if peer == "learn2learn" else torch.cat([task[0], task[2]])
+        assert images.shape == (18, 3, 6, 6)
+        found = [int((pixels == image).flatten(1).all(1).nonzero()) for image in images]
+        assert len(set(found)) == 18 and len({LABELS[i] for i in found}) == 3
+
+
+def test_rows_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"CLASSES": 6, "IMAGES": 22, "ROUNDS": 2, "TASKS": 2}.items():
+        monkeypatch.setattr(data, name, value)
+    rows = list(data.rows(torch.device("cpu")))
+    assert len(rows) == 7
+    for row in rows:
+        assert row["metavision ms"] > 0
+        assert row["missing"] or row["ratio"] > 0
+
+
+def test_contenders_take_turns() -> None:
+    calls: list[str] = []
+
+    def contender(name: str) -> Callable[[], None]:
+        return lambda: calls.append(name)
+
+    now = iter(range(100))
+    seconds = interleaved({"a": contender("a"), "b": contender("b")}, 3, lambda: float(next(now)))
+    assert calls == ["a", "b"] * 4 and seconds == {"a": 1.0, "b": 1.0}
