@@ -37,12 +37,14 @@ types: setup  ## types
 wheel: setup  ## build the wheel, install it elsewhere, and train with it
 	$(BIN)/python scripts/try_wheel.py
 
-bench: setup  ## time the ways to map over tasks, as ratios in one interleaved run
+bench: setup  ## time the ways to map over tasks, and data against peers, as ratios in interleaved runs
 	$(BIN)/python benchmarks/mapping.py
+	$(BIN)/metavision bench data --json outputs/bench-data.json
 
 gpu: setup  ## what needs a CUDA device: tests and benchmark; results go to $$OUT
 	$(BIN)/python -m pytest -m gpu --junitxml=$${OUT:-outputs}/gpu.xml
 	$(BIN)/python benchmarks/mapping.py | tee $${OUT:-outputs}/mapping.txt
+	$(BIN)/metavision bench data --device cuda --json $${OUT:-outputs}/bench-data.json
 
 clean:  ## remove the virtual environment and caches, never outputs
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

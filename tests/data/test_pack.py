@@ -212,7 +212,7 @@ def test_verification_finds_damage_and_duplicates(photos: Path) -> None:
     states = {check: (state, text) for check, state, text in found(data)}
     assert states["pixels"][0] == states["classes"][0] == states["same image in two classes"][0] == "ok"
     state, text = states["same image in two splits"]
-    assert state == "note" and text.startswith("1 pairs") and "train/a/00.png" in text and "test/c/copy.png" in text
+    assert state == "note" and text.startswith("1 pair:") and "train/a/00.png" in text and "test/c/copy.png" in text
     state, text = states["same image twice in a class"]
     assert state == "note" and "twice.png" in text
     assert states["other files"] == ("note", "1 files that are no images were passed over")
