@@ -67,6 +67,7 @@ def run_to_the_end(config: Mapping[str, Any], run: Run) -> None:
 def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Plan:
     """The training plan of a configuration, on a device."""
     specs, augment, budget = build.specs(config), build.augment(config), config["budget"]
+    optimizer, schedule = build.optimizer(config), build.schedule(config)  # before data is prepared, which takes time
     sources = {split: data.source(split) for split in ("train", "val", "test")}
     disjoint(sources)
     scaling = build.scaling(config, sources["train"])
@@ -88,8 +89,8 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
         algorithm=learner,
         tester=tester,
         meta=meta,
-        optimizer=build.optimizer(config),
-        schedule=build.schedule(config),
+        optimizer=optimizer,
+        schedule=schedule,
         train=tasks,
         validation=validation,
         train_mapper=build.mapper(config, learner, meta, tasks, train=True),

@@ -109,8 +109,8 @@ def _duplicates(pack: Pack, members: Mapping[str, Members]) -> Iterator[Finding]
     }
     for check, mine in kinds.items():
         pairs = [f"{pack.names[a]} = {pack.names[b]}" for a, b in zip(first[mine], second[mine], strict=True)]
-        number = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
-        yield Finding(check, "note" if pairs else "ok", f"{number}: {_some(pairs)}" if pairs else "none")
+        how_many = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
+        yield Finding(check, "note" if pairs else "ok", f"{how_many}: {_some(pairs)}" if pairs else "none")
 
 
 def _some(names: list[str]) -> str:

@@ -175,7 +175,7 @@ def test_mini_imagenet_of_vinyals(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (home / "ilsvrc" / "n01930112" / "n01930112_2.png").unlink()
     monkeypatch.setenv("METAVISION_CACHE", str(tmp_path / "other"))
     with pytest.raises(InputError, match=r"1 of the images listed in .* missing, such as n01930112_2.png"):
-        data.source("test")
+        MiniImageNetVinyals(root=str(tmp_path)).source("test")
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])
