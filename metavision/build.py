@@ -89,6 +89,11 @@ def scaling(config: Config, source: Source) -> Scaling:
     return Scaling.of(source) if config["scaling"] == "standard" else UNIT
 
 
+def scaling_of(about: Mapping[str, Any]) -> Scaling:
+    """That of a checkpoint's training."""
+    return Scaling(*(tuple(about["scaling"][part]) for part in ("mean", "std"))) if "scaling" in about else UNIT
+
+
 def augment(config: Config) -> Augment:
     """`augment`."""
     return Augment(**{key: _made(value) for key, value in config["augment"].items()})

@@ -60,7 +60,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         spec,
         asked["episode_seed"],
         place,
-        scaling=build.Scaling(**weights.about.get("scaling", {})),
+        scaling=build.scaling_of(weights.about),
         replacement=asked["replacement"],
     )
     algorithm = build.algorithm(run_config, data.shape, spec.way).for_evaluation()

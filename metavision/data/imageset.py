@@ -73,6 +73,9 @@ class ImageSet(ABC):
     download: bool = True
     skip_corrupt: bool = False
 
+    name: ClassVar[str]
+    pack_name: ClassVar[str] = ""  # of the pixels, which several sets may share; empty: as the set
+    family: ClassVar[str] = ""  # sets of one family name their classes alike, so that a shared class is known as one
     card: ClassVar[Card]
     folders: ClassVar[tuple[str, ...]]  # names under which its folder is found below root
     recipe: ClassVar[int] = 1  # to be raised with any change of what is packed
@@ -81,23 +84,9 @@ class ImageSet(ABC):
     def __post_init__(self) -> None:
         _ = self.decoder
 
-    @property
-    @abstractmethod
-    def name(self) -> str: ...
-
     def __str__(self) -> str:
         """Its name and the name of its split."""
         return " ".join(filter(None, (self.name, getattr(self, "split", ""))))
-
-    @property
-    def pack_name(self) -> str:
-        """Of the pixels, which several sets may share."""
-        return self.name
-
-    @property
-    def family(self) -> str:
-        """Sets of one family name their classes alike, so that a class which is in two of them is known as one."""
-        return self.name
 
     @property
     def decoder(self) -> Decoder:
@@ -140,7 +129,7 @@ class ImageSet(ABC):
             tuple(members),
             rows=pack.rows[index],
             digests=pack.digests[index],
-            keys=tuple(f"{self.family}:{name}" for name in members),
+            keys=tuple(f"{self.family or self.name}:{name}" for name in members),
             groups=None if None in groups else tuple(str(group) for group in groups),
         )
 
@@ -154,7 +143,9 @@ class ImageSet(ABC):
 
     @cached_property
     def _pack(self) -> Pack:
-        return packed(self.pack_name, self.version(), self.listing, self.decoder, skip_corrupt=self.skip_corrupt)
+        return packed(
+            self.pack_name or self.name, self.version(), self.listing, self.decoder, skip_corrupt=self.skip_corrupt
+        )
 
     def version(self) -> dict[str, Any]:
         """What the pixels depend on beside the decoder."""
@@ -166,7 +157,7 @@ class ImageSet(ABC):
     def packed_in(self) -> Path:
         """Where its pack is, or would be."""
         version = {**self.version(), **self.decoder.__dict__, "skip_corrupt": self.skip_corrupt}
-        return pack_folder(self.pack_name, version)
+        return pack_folder(self.pack_name or self.name, version)
 
     def found(self) -> Layout | None:
         """The first layout that is here."""

@@ -52,7 +52,8 @@ def findings(data: ImageSet) -> Iterator[Finding]:
 
 
 def _archives(data: ImageSet) -> Finding:
-    found = [(data.home / archive.name, archive) for archive in data.card.archives] if data.folders else []
+    places = list(data.places(itself=True)) if data.folders else []
+    found = [(place / archive.name, archive) for place in places for archive in data.card.archives]
     checked = [(path, archive) for path, archive in found if path.is_file() and archive.md5]
     for path, archive in checked:
         try:

@@ -5,10 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import metavision
 from metavision.cli.__main__ import main
 from metavision.cli.data import names
+from metavision.data.batches import Episodes
+from metavision.data.episodes import EpisodeSampler
+from metavision.data.images import Images
+from metavision.data.resident import resident
+from metavision.data.sources.folder import ImageFolder
+from metavision.data.spec import EpisodeSpec
+from metavision.types import Examples
 from tests.cli.test_runs import run_folder, train
 
 
@@ -95,6 +104,17 @@ def test_a_folder_of_photos_is_trained_on_and_tested_across_domains(
     assert train(*words, "augment=standard", "augment.mix=0.5", "augment.turn_classes=true", "budget.steps=4") == 0
     assert "data: photos, train in memory, val in memory" in capsys.readouterr().err
     folder = run_folder()
+
+    # What is loaded scales as training did, and so finds what evaluation found.
+    algorithm, meta, scaling = metavision.load(folder)
+    source = ImageFolder(path=str(root), size=20).source("test")
+    assert not scaling.is_unit
+    images = Images(resident(source, torch.device("cpu")), scaling)
+    episode = Episodes(EpisodeSampler(source, EpisodeSpec(3, 1, 2), seed=0), images).batch([0])
+    support, query = (Examples(*(part[0] for part in examples[:2])) for examples in episode[:2])
+    logits = algorithm.predict(meta, algorithm.adapt(meta, support), query.inputs)
+    accuracy = float((logits.argmax(1) == query.y).double().mean())
+    assert accuracy == pytest.approx(np.load(folder / "episodes.npz")["trained"][0])
 
     # Another set, with images made as the network wants them: the grey of glyphs as colours, of size 20.
     assert main(["evaluate", f"run={folder}", "data=glyphs", "episodes=20", "engine.threads=1"]) == 0

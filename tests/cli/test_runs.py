@@ -67,7 +67,8 @@ def test_a_run_from_start_to_use(capsys: pytest.CaptureFixture[str]) -> None:
     (again,) = folder.glob("evaluations/*/episodes.npz")
     np.testing.assert_array_equal(np.load(again)["trained"], accuracy)
 
-    algorithm, meta = metavision.load(folder)
+    algorithm, meta, scaling = metavision.load(folder)
+    assert scaling.is_unit
     assert algorithm.steps == 2 and meta.params["head.weight"].shape[0] == 5
 
     capsys.readouterr()

@@ -30,16 +30,10 @@ BATCHES = ("train", "test", "meta")
 class Cifar100(ImageSet):
     """All 600 images of each of the 100 classes, 32 x 32: the pixels of both benchmarks."""
 
+    pack_name: ClassVar = "cifar100"
+    family: ClassVar = "cifar100"
     folders: ClassVar = ("cifar100", "cifar-100-python", "cifarfs", "cifar-fs", "CIFAR-FS", "fc100", "FC100")
     pickles: ClassVar[tuple[str, ...]]
-
-    @property
-    def pack_name(self) -> str:
-        return "cifar100"
-
-    @property
-    def family(self) -> str:
-        return "cifar100"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places(itself=True):
@@ -70,6 +64,7 @@ class CifarFS(Cifar100):
         https://arxiv.org/abs/1805.08136
     """
 
+    name: ClassVar = "cifarfs"
     pickles: ClassVar = ("CIFAR_FS_{}.pickle",)
     card: ClassVar = Card(
         title="CIFAR-FS",
@@ -84,10 +79,6 @@ class CifarFS(Cifar100):
         archives=(TARBALL,),
     )
 
-    @property
-    def name(self) -> str:
-        return "cifarfs"
-
     def members(self, pack: Pack) -> Mapping[str, Members]:
         return numbered(pack) or by_lists(pack, frozen("cifarfs"), self.card.title)
 
@@ -101,6 +92,7 @@ class FC100(Cifar100):
         https://arxiv.org/abs/1805.10123
     """
 
+    name: ClassVar = "fc100"
     pickles: ClassVar = ("FC100_{}.pickle",)
     card: ClassVar = Card(
         title="FC100",
@@ -114,10 +106,6 @@ class FC100(Cifar100):
         split="60/20/20",
         archives=(TARBALL,),
     )
-
-    @property
-    def name(self) -> str:
-        return "fc100"
 
     def members(self, pack: Pack) -> Mapping[str, Members]:
         return numbered(pack) or by_lists(pack, frozen("fc100"), self.card.title)

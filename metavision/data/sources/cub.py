@@ -29,6 +29,7 @@ class Cub(ImageSet):
 
     split: Literal["closerlook", "feat", "easyfsl"] = "closerlook"
 
+    name: ClassVar = "cub"
     folders: ClassVar = ("CUB_200_2011", "cub", "CUB", "cubirds200")
     card: ClassVar = Card(
         title="CUB-200-2011",
@@ -47,10 +48,6 @@ class Cub(ImageSet):
             ),
         ),
     )
-
-    @property
-    def name(self) -> str:
-        return "cub"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places(itself=True):

@@ -54,11 +54,11 @@ class ImageFolder(ImageSet):
     )
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return Path(self.path).absolute().name.partition(".")[0] or "folder"
 
     @property
-    def pack_name(self) -> str:
+    def pack_name(self) -> str:  # type: ignore[override]
         return f"folder-{self.name}"
 
     def layouts(self) -> Iterator[Layout]:

@@ -54,6 +54,7 @@ class Glyphs(ImageSet):
 
     root: str = ""  # nothing is read
 
+    name: ClassVar = "glyphs"
     folders: ClassVar = ()
     card: ClassVar = Card(
         title="Glyphs",
@@ -71,10 +72,6 @@ class Glyphs(ImageSet):
         if self.size is not None and self.size < 8:
             raise InputError(f"data.size is {self.size}; glyphs are drawn at 8 or more, to be readable")
         super().__post_init__()
-
-    @property
-    def name(self) -> str:
-        return "glyphs"
 
     def layouts(self) -> Iterator[Layout]:
         yield Path("built in"), self._drawn

@@ -31,6 +31,8 @@ class MiniImageNet(ImageSet):
     the fingerprint tells copies apart.
     """
 
+    name: ClassVar = "miniimagenet"
+    family: ClassVar = "imagenet"
     folders: ClassVar = ("miniimagenet", "mini-imagenet", "mini_imagenet", "miniImageNet", "MiniImagenet")
     card: ClassVar = Card(
         title="mini-ImageNet",
@@ -47,14 +49,6 @@ class MiniImageNet(ImageSet):
             for name in (f"mini-imagenet-cache-{part}.pkl" for part in ("train", "validation", "test"))
         ),
     )
-
-    @property
-    def name(self) -> str:
-        return "miniimagenet"
-
-    @property
-    def family(self) -> str:
-        return "imagenet"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places():
@@ -79,6 +73,8 @@ class MiniImageNetVinyals(ImageSet):
         Matching Networks for One Shot Learning (Vinyals et al., 2016), https://arxiv.org/abs/1606.04080
     """
 
+    name: ClassVar = "miniimagenet_vinyals"
+    family: ClassVar = "imagenet"
     folders: ClassVar = ("miniimagenet-vinyals", "miniimagenet_vinyals", "mini-imagenet-vinyals")
     card: ClassVar = Card(
         title="mini-ImageNet (Vinyals)",
@@ -90,14 +86,6 @@ class MiniImageNetVinyals(ImageSet):
         size=84,
         split="60/20/20",
     )
-
-    @property
-    def name(self) -> str:
-        return "miniimagenet_vinyals"
-
-    @property
-    def family(self) -> str:
-        return "imagenet"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places():

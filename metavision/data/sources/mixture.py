@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Mixture:
     """
 
     parts: Mapping[str, Any]
+    name: ClassVar = "mixture"
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -33,10 +34,6 @@ class Mixture:
                 f"a mixture needs images of one shape, but there are {shapes}; set size and color, as in "
                 f"data.parts.{next(iter(self.parts))}.size=84"
             )
-
-    @property
-    def name(self) -> str:
-        return "mixture"
 
     @property
     def shape(self) -> tuple[int, int, int]:

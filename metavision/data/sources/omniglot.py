@@ -37,6 +37,7 @@ class Omniglot(ImageSet):
     split: Literal["vinyals", "finn"] = "vinyals"
     resample: Filter = "box"
 
+    name: ClassVar = "omniglot"
     folders: ClassVar = ("omniglot-py", "omniglot")
     invert: ClassVar = True
     card: ClassVar = Card(
@@ -54,10 +55,6 @@ class Omniglot(ImageSet):
             Archive("images_evaluation.zip", f"{ADDRESS}/images_evaluation.zip", "6b91aef0f799c5bb55b94e3f2daec811"),
         ),
     )
-
-    @property
-    def name(self) -> str:
-        return "omniglot"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places(itself=True):
@@ -91,7 +88,7 @@ class Omniglot(ImageSet):
             rows=upright.rows[index] * TURNS + turn,
             labels=labels,
             classes=classes,
-            keys=tuple(f"{self.family}:{name}" for name in classes),
+            keys=tuple(f"{self.name}:{name}" for name in classes),
             digests=digests,
             groups=tuple(np.repeat(upright.groups, TURNS).tolist()),
         )

@@ -20,6 +20,7 @@ from metavision.data.pickles import load_pickle
 from metavision.data.source import Source
 from metavision.errors import InputError
 
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 PARTS = ("train", "test")  # of the official division; a class is packed as `train/cat` and `test/cat`
 
 
@@ -78,6 +79,21 @@ class Idx(TenClasses):
         return merged(parts)
 
 
+def _card(title: str, address: str, licence: str, mirror: str, *md5: str) -> Card:
+    """Of a set of four files, in the order of IDX."""
+    return Card(
+        title=title,
+        address=address,
+        licence=licence,
+        place="the four files train-images-idx3-ubyte, … (or .gz), themselves or below raw/,",
+        classes=10,
+        images=70000,
+        size=28,
+        color="grey",
+        archives=tuple(Archive(f"{name}.gz", f"{mirror}/{name}.gz", m) for name, m in zip(IDX, md5, strict=True)),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class MNIST(Idx):
     """70,000 handwritten digits, 28 x 28.
@@ -86,31 +102,19 @@ class MNIST(Idx):
         Gradient-based learning applied to document recognition (LeCun et al., 1998), http://yann.lecun.com/exdb/mnist/
     """
 
+    name: ClassVar = "mnist"
     folders: ClassVar = ("MNIST", "mnist")
     names: ClassVar = tuple("0123456789")
-    card: ClassVar = Card(
-        title="MNIST",
-        address="http://yann.lecun.com/exdb/mnist/",
-        licence="CC BY-SA 3.0, as commonly given",
-        place="the four files train-images-idx3-ubyte, … (or .gz), themselves or below raw/,",
-        classes=10,
-        images=70000,
-        size=28,
-        color="grey",
-        archives=tuple(
-            Archive(name, f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}", md5)
-            for name, md5 in (
-                ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-                ("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-                ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-                ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
-            )
-        ),
+    card: ClassVar = _card(
+        "MNIST",
+        "http://yann.lecun.com/exdb/mnist/",
+        "CC BY-SA 3.0, as commonly given",
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
     )
-
-    @property
-    def name(self) -> str:
-        return "mnist"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,33 +126,21 @@ class FashionMNIST(Idx):
         https://github.com/zalandoresearch/fashion-mnist
     """
 
+    name: ClassVar = "fashionmnist"
     folders: ClassVar = ("FashionMNIST", "fashionmnist", "fashion-mnist")
     names: ClassVar = (
         "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     )  # fmt: skip
-    card: ClassVar = Card(
-        title="Fashion-MNIST",
-        address="https://github.com/zalandoresearch/fashion-mnist",
-        licence="MIT",
-        place="the four files train-images-idx3-ubyte, … (or .gz), themselves or below raw/,",
-        classes=10,
-        images=70000,
-        size=28,
-        color="grey",
-        archives=tuple(
-            Archive(name, f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{name}", md5)
-            for name, md5 in (
-                ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-                ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
-                ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-                ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
-            )
-        ),
+    card: ClassVar = _card(
+        "Fashion-MNIST",
+        "https://github.com/zalandoresearch/fashion-mnist",
+        "MIT",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
     )
-
-    @property
-    def name(self) -> str:
-        return "fashionmnist"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +152,7 @@ class CIFAR10(TenClasses):
         https://www.cs.toronto.edu/~kriz/cifar.html
     """
 
+    name: ClassVar = "cifar10"
     folders: ClassVar = ("cifar10", "cifar-10-batches-py", "CIFAR10", "cifar-10")
     card: ClassVar = Card(
         title="CIFAR-10",
@@ -177,10 +170,6 @@ class CIFAR10(TenClasses):
             ),
         ),
     )
-
-    @property
-    def name(self) -> str:
-        return "cifar10"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places(itself=True):

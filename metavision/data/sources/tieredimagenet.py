@@ -24,6 +24,8 @@ class TieredImageNet(ImageSet):
         Meta-Learning for Semi-Supervised Few-Shot Classification (Ren et al., 2018), https://arxiv.org/abs/1803.00676
     """
 
+    name: ClassVar = "tieredimagenet"
+    family: ClassVar = "imagenet"
     folders: ClassVar = ("tieredimagenet", "tiered-imagenet", "tiered_imagenet", "tieredImageNet")
     card: ClassVar = Card(
         title="tiered-ImageNet",
@@ -36,14 +38,6 @@ class TieredImageNet(ImageSet):
         size=84,
         split="351/97/160",
     )
-
-    @property
-    def name(self) -> str:
-        return "tieredimagenet"
-
-    @property
-    def family(self) -> str:
-        return "imagenet"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places():

@@ -36,6 +36,7 @@ class Aircraft(Unseen):
         Fine-Grained Visual Classification of Aircraft (Maji et al., 2013), https://arxiv.org/abs/1306.5151
     """
 
+    name: ClassVar = "aircraft"
     folders: ClassVar = ("fgvc-aircraft-2013b", "aircraft", "fgvc_aircraft")
     card: ClassVar = Card(
         title="FGVC-Aircraft",
@@ -49,10 +50,6 @@ class Aircraft(Unseen):
             Archive("fgvc-aircraft-2013b.tar.gz", f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz", None),
         ),
     )
-
-    @property
-    def name(self) -> str:
-        return "aircraft"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places(itself=True):
@@ -72,6 +69,7 @@ class Flowers(Unseen):
         https://www.robots.ox.ac.uk/~vgg/data/flowers/102/
     """
 
+    name: ClassVar = "flowers"
     folders: ClassVar = ("flowers-102", "flowers", "vgg_flowers", "flowers102")
     card: ClassVar = Card(
         title="Oxford 102 Flowers",
@@ -86,10 +84,6 @@ class Flowers(Unseen):
             Archive("imagelabels.mat", f"{OXFORD}/flowers/102/imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
         ),
     )
-
-    @property
-    def name(self) -> str:
-        return "flowers"
 
     def layouts(self) -> Iterator[Layout]:
         for place in self.places(itself=True):
@@ -107,6 +101,7 @@ class DTD(Unseen):
         Describing Textures in the Wild (Cimpoi et al., 2014), https://arxiv.org/abs/1311.3618
     """
 
+    name: ClassVar = "dtd"
     folders: ClassVar = ("dtd", "DTD")
     card: ClassVar = Card(
         title="Describable Textures",
@@ -122,10 +117,6 @@ class DTD(Unseen):
             ),
         ),
     )
-
-    @property
-    def name(self) -> str:
-        return "dtd"
 
     def layouts(self) -> Iterator[Layout]:
         texture = named(r"(?:^|/)([a-z-]+)/\1_\d+\.[^/]+$")  # banded/banded_0002.jpg
@@ -151,6 +142,7 @@ class QuickDraw(Unseen):
 
     per_class: int = 1000
 
+    name: ClassVar = "quickdraw"
     folders: ClassVar = ("quickdraw", "quick_draw", "QuickDraw")
     card: ClassVar = Card(
         title="Quick, Draw!",
@@ -167,10 +159,6 @@ class QuickDraw(Unseen):
         super().__post_init__()
         if self.per_class < 2:
             raise InputError(f"data.per_class is {self.per_class}; a class needs 2 drawings at least")
-
-    @property
-    def name(self) -> str:
-        return "quickdraw"
 
     def version(self) -> dict[str, object]:
         return {**super().version(), "per_class": self.per_class}
