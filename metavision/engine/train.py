@@ -109,9 +109,9 @@ class _Trainer:
         self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
         self.lr = float("nan")
-        if run.checkpoint("last").is_file():
+        if resumed := run.checkpoint("last").is_file():
             self._resume(checkpoints.read(run.checkpoint("last")))
-        run.rewind(self.step)
+        run.rewind(self.step if resumed else -1)  # a run killed before its first checkpoint may have logged step 0
         observer.started(self.step)
         if self.step == 0:
             self._validate()

@@ -116,6 +116,18 @@ def test_killed_and_gone_on_with_it_is_the_same_run(tmp_path: Path) -> None:
     )
 
 
+def test_killed_before_its_first_checkpoint_it_begins_anew() -> None:
+    assert train("budget.steps=6") == 0
+    folder = run_folder()
+    whole = rows(folder)
+    for name in ("DONE", "checkpoints/last.safetensors", "checkpoints/best.safetensors"):
+        (folder / name).unlink()
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text(lines[0])  # the validation before the first step
+    assert train("budget.steps=6") == 0
+    assert rows(folder) == whole
+
+
 def test_two_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "metavision.cli", "train", *SMALL, "logger=none", "budget.steps=5000"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
