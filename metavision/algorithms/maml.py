@@ -1,7 +1,7 @@
 """Model-agnostic meta-learning, second and first order."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +29,16 @@ class MAML(Algorithm):
         steps: inner steps in meta-training.
         test_steps: inner steps in evaluation.
         first_order: treat the inner gradients as constants (FOMAML).
+        moves: what the inner loop moves: `all`; the `head` alone (ANIL, Rapid Learning or Feature Reuse?, Raghu et al.,
+            2020, https://arxiv.org/abs/1909.09157); or the `backbone` alone (BOIL, Oh et al., 2021,
+            https://arxiv.org/abs/2008.08882).
     """
 
     rule: Rule
     steps: int = 5
     test_steps: int = 10
     first_order: bool = False
+    moves: Literal["all", "head", "backbone"] = "all"
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.test_steps < 0:
@@ -45,24 +49,28 @@ class MAML(Algorithm):
         with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
             head = nn.Linear(self.backbone.features, self.problem.outputs)
         params |= trees.under("head", functional.initial(head, generator))
-        return Meta(params | trees.under("rule", self.rule.init(params, generator)), {})
+        return Meta(params | trees.under("rule", self.rule.init(self._moving(params), generator)), {})
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:  # noqa: ARG002
         """Fast weights, by name."""
         rule = trees.select(meta.params, "rule")
-        fast = {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+        still = {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+        fast = self._moving(still)
         state = self.rule.start(fast)
+        if self.moves == "head":  # the features are the same in every step
+            features = self.embed(still, meta.buffers, support.inputs)
 
         def loss(fast: P) -> Tensor:
-            return self.problem.loss(self._logits(fast, meta.buffers, support.inputs), support)
+            z = features if self.moves == "head" else self.embed({**still, **fast}, meta.buffers, support.inputs)
+            return self.problem.loss(self._head({**still, **fast}, z), support)
 
         for _ in range(self.steps):
             grads = grad(loss)(trees.detach(fast) if self.first_order else fast)
             fast, state = self.rule.step(rule, state, grads, fast)
-        return fast
+        return {**still, **fast}
 
     def predict(self, meta: Meta, task: P, query: Inputs) -> Tensor:
-        return self._logits(task, meta.buffers, query)
+        return self._head(task, self.embed(task, meta.buffers, query))
 
     def for_evaluation(self) -> Self:
         return replace(self, steps=self.test_steps)
@@ -70,5 +78,10 @@ class MAML(Algorithm):
     def before_adaptation(self) -> Self:
         return replace(self, steps=0)
 
-    def _logits(self, params: P, buffers: P, inputs: Inputs) -> Tensor:
-        return F.linear(self.embed(params, buffers, inputs), params["head.weight"], params["head.bias"])
+    def _moving(self, params: P) -> P:
+        """The parameters that the inner loop moves."""
+        prefix = "" if self.moves == "all" else f"{self.moves}."
+        return {name: p for name, p in params.items() if name.startswith(prefix)}
+
+    def _head(self, params: P, z: Tensor) -> Tensor:
+        return F.linear(z, params["head.weight"], params["head.bias"])

@@ -98,3 +98,62 @@ def test_first_order_differs_from_second_order() -> None:
 def test_test_steps_hold_in_evaluation_alone() -> None:
     algorithm = built("maml", "algo.steps=1", "algo.test_steps=7")
     assert (algorithm.steps, algorithm.for_evaluation().steps, algorithm.before_adaptation().steps) == (1, 7, 0)
+
+
+def test_metasgds_gradient_is_learn2learns() -> None:
+    """By weights and by rates, which are spread about, so that none stands for another."""
+    l2l = learn2learn()
+    algorithm, tasks = built("metasgd", "algo.steps=2", "algo.rule.lr=0.2"), toy_tasks(tasks=2)
+    meta = algorithm.init(generator("l2l"))
+    g = generator("rates")
+    rates = {
+        name: 0.1 + 0.2 * torch.rand(p.shape, generator=g) for name, p in trees.select(meta.params, "rule").items()
+    }
+    params = {**meta.params, **trees.under("rule", rates)}
+    ours, _ = algorithm.meta_grad(meta._replace(params=params), tasks, Mapper("loop"))
+
+    weights = {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+    theirs = l2l.algorithms.MetaSGD(Net(algorithm, weights), lr=0.2)
+    order = [name for name, _ in theirs.module.named_parameters()]
+    for rate, name in zip(theirs.lrs, order, strict=True):
+        rate.data.copy_(rates[name])
+    total = torch.zeros(())
+    for t in range(2):
+        support, query, _ = trees.index(tasks, t)
+        learner = theirs.clone()
+        for _ in range(2):
+            learner.adapt(F.cross_entropy(learner(support.x), support.y))
+        total = total + F.cross_entropy(learner(query.x), query.y) / 2
+    total.backward()
+    for name, parameter in theirs.module.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, rtol=0, atol=1e-8)
+    for rate, name in zip(theirs.lrs, order, strict=True):
+        torch.testing.assert_close(ours[f"rule.{name}"], rate.grad, rtol=0, atol=1e-8)
+
+
+def test_anils_gradient_is_learn2learns_maml_on_the_head() -> None:
+    l2l = learn2learn()
+    algorithm, tasks = built("anil", "algo.steps=3"), toy_tasks(tasks=2)
+    meta = algorithm.init(generator("l2l"))
+    ours, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
+    net = Net(algorithm, meta.params)
+    head = l2l.algorithms.MAML(net.head, lr=0.1)
+    total = torch.zeros(())
+    for t in range(2):
+        support, query, _ = trees.index(tasks, t)
+        learner, z = head.clone(), net.backbone(support.x)
+        for _ in range(3):
+            learner.adapt(F.cross_entropy(learner(z), support.y))
+        total = total + F.cross_entropy(learner(net.backbone(query.x)), query.y) / 2
+    total.backward()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "moved"), [("anil", "head."), ("boil", "backbone."), ("maml", ""), ("metasgd", "")])
+def test_the_inner_loop_moves_what_it_should(name: str, moved: str) -> None:
+    algorithm = built(name, "norm=none")  # before a norm a bias has no gradient
+    meta, support = algorithm.init(generator("moves")), trees.index(toy_tasks(tasks=1), 0).support
+    fast = algorithm.adapt(meta, support)
+    for key, weights in fast.items():
+        assert torch.equal(weights, meta.params[key]) != key.startswith(moved)
