@@ -1,11 +1,12 @@
 """Prototypical networks."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from metavision.algorithms.base import Algorithm
-from metavision.functional.distances import squared_euclidean
+from metavision.functional.distances import cosine, squared_euclidean
 from metavision.functional.prototypes import prototypes
 from metavision.types import Examples, Inputs, Meta
 
@@ -18,7 +19,14 @@ class ProtoNet(Algorithm):
         Prototypical Networks for Few-shot Learning (Snell et al., 2017), https://arxiv.org/abs/1703.05175
 
     Differs from the authors' code in that support and query are normalised apart in training (there in one batch).
+
+    Args:
+        metric: `euclidean`: minus the squared distance; or `cosine`, times a scale.
+        scale: of the cosine, which alone could not make a class nearly certain.
     """
+
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    scale: float = 10.0
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Tensor:  # noqa: ARG002
         """Prototypes (k, d)."""
@@ -26,5 +34,6 @@ class ProtoNet(Algorithm):
         return prototypes(z, support.y, self.problem.way, support.mask)
 
     def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:
-        """Minus the squared distance to every prototype."""
-        return -squared_euclidean(self.embed(meta.params, meta.buffers, query), task)
+        """Likeness to every prototype."""
+        z = self.embed(meta.params, meta.buffers, query)
+        return self.scale * cosine(z, task) if self.metric == "cosine" else -squared_euclidean(z, task)
