@@ -54,7 +54,7 @@ class MAML(Algorithm):
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:  # noqa: ARG002
         """Fast weights, by name."""
         rule = trees.select(meta.params, "rule")
-        still = {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+        still = self.before(meta, support)
         fast = self._moving(still)
         state = self.rule.start(fast)
         if self.moves == "head":  # the features are the same in every step
@@ -69,13 +69,17 @@ class MAML(Algorithm):
             fast, state = self.rule.step(rule, state, grads, fast)
         return {**still, **fast}
 
+    def before(self, meta: Meta, support: Examples) -> P:  # noqa: ARG002 - the same for any support
+        """The weights that the inner loop begins with."""
+        return {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+
     def predict(self, meta: Meta, task: P, query: Inputs) -> Tensor:
         return self._head(task, self.embed(task, meta.buffers, query))
 
     def for_evaluation(self) -> Self:
         return replace(self, steps=self.test_steps)
 
-    def before_adaptation(self) -> Self:
+    def before_adaptation(self) -> Self | None:
         return replace(self, steps=0)
 
     def _moving(self, params: P) -> P:

@@ -1,7 +1,5 @@
 """Metric heads against their formulas, written as loops, and against libraries."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch

@@ -9,7 +9,9 @@ from metavision import trees
 from metavision.algorithms.protonet import ProtoNet
 from metavision.backbones.pixels import Pixels
 from metavision.problems.classification import Classification
+from metavision.seeds import generator
 from metavision.types import Meta
+from tests.algorithms.builds import built
 from tests.conftest import toy_tasks
 
 
@@ -32,3 +34,14 @@ def test_logits_are_minus_squared_distances() -> None:
     expected = -(torch.cdist(query.x.flatten(1), means) ** 2)
     meta = Meta({}, {})
     torch.testing.assert_close(algorithm.predict(meta, algorithm.adapt(meta, support), query.inputs), expected)
+
+
+@pytest.mark.usefixtures("float64")
+def test_protomaml_without_steps_is_a_prototypical_network() -> None:
+    proto, maml = built("protonet", "norm=none"), built("protomaml", "norm=none", "algo.steps=0")
+    meta, episode = proto.init(generator("same")), trees.index(toy_tasks(), 0)
+    ours = maml.predict(meta, maml.adapt(meta, episode.support), episode.query.inputs)
+    theirs = proto.predict(meta, proto.adapt(meta, episode.support), episode.query.inputs)
+    torch.testing.assert_close(ours.log_softmax(-1), theirs.log_softmax(-1), rtol=1e-9, atol=1e-12)
+    stepped = built("protomaml", "norm=none", "algo.steps=2", "algo.rule.lr=0.1")
+    assert not torch.allclose(stepped.predict(meta, stepped.adapt(meta, episode.support), episode.query.inputs), ours)
