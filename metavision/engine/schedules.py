@@ -1,8 +1,11 @@
 """Outer learning rates as pure functions of the step, so that a resumed run needs no state of theirs."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from metavision.errors import InputError
 
 
 class Schedule(Protocol):
@@ -38,3 +41,41 @@ class Cosine:
 
     def __call__(self, step: int, steps: int) -> float:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * step / max(steps, 1))) / 2
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """Times `factor` at each of `milestones`."""
+
+    milestones: Sequence[int]
+    factor: float = 0.1
+
+    def __call__(self, step: int, steps: int) -> float:  # noqa: ARG002
+        return self.factor ** sum(step >= milestone for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight line from 1 to `final`."""
+
+    final: float = 0.0
+
+    def __call__(self, step: int, steps: int) -> float:
+        return 1 + (self.final - 1) * step / max(steps, 1)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """A straight line from nearly 0 to 1 over the first `first` steps, then another schedule from its beginning."""
+
+    first: int
+    then: Schedule
+
+    def __post_init__(self) -> None:
+        if self.first < 1:
+            raise InputError(f"schedule.first is {self.first}; warming up takes 1 step at least")
+
+    def __call__(self, step: int, steps: int) -> float:
+        if step < self.first:
+            return (step + 1) / (self.first + 1)
+        return self.then(step - self.first, max(steps - self.first, 1))
