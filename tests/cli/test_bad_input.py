@@ -8,7 +8,7 @@ from metavision.cli.__main__ import main
 
 CASES = {
     "trian": "there is no verb trian; did you mean train?",
-    "train algo=mamll": "there is no algo=mamll; did you mean maml? there are fomaml, maml, protonet",
+    "train algo=mamll": "there is no algo=mamll; did you mean maml? there are anil, boil, ",
     "train algoo=maml": "has no option algoo; did you mean algo?",
     "train algo=maml algo.stepz=3": "algo has no option stepz; did you mean steps?",
     "train algo=maml algo.steps=x": "algo.steps is 'x', of type str; it must be a whole number",
