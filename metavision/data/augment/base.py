@@ -45,12 +45,7 @@ class Compose:
         return x
 
 
-def between(u: Tensor, low: float, high: float, like: Tensor) -> Tensor:
-    """Uniform numbers in [low, high), (n, 1, 1, 1), of the type of `like`."""
-    return (low + (high - low) * u).to(like.dtype).view(-1, 1, 1, 1)
-
-
-def interval(name: str, values: Sequence[float], least: float, most: float = float("inf")) -> None:
+def interval(name: str, values: Sequence[float], least: float, most: float) -> None:
     """Raises InputError unless values are two numbers in order and within bounds."""
     if len(values) != 2 or not least <= values[0] <= values[1] <= most:
         raise InputError(f"{name} is {list(values)}; it must be two numbers in rising order from {least} to {most}")

@@ -1,5 +1,6 @@
 """Light and colour."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +31,9 @@ class ColorJitter:
     hue: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.brightness, self.contrast, self.saturation) < 0:
-            raise InputError("brightness, contrast and saturation must not be negative")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be finite and not negative")
         if not 0 <= self.hue <= 0.5:
             raise InputError(f"hue is {self.hue}; it must be from 0 to 0.5")
 

@@ -35,7 +35,7 @@ class RandomErasing:
         share("p", self.p)
         share("value", self.value)
         interval("scale", self.scale, 0, 1)
-        interval("ratio", self.ratio, 1e-3)
+        interval("ratio", self.ratio, 0.001, 1000)
 
     @property
     def draws(self) -> int:

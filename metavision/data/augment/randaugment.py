@@ -81,8 +81,9 @@ class RandAugment:
         return {
             "ShearX": 0.3 * share,
             "ShearY": 0.3 * share,
-            "TranslateX": 150 / 331 * width * share,
-            "TranslateY": 150 / 331 * height * share,
+            # Divided last: whole pixels must not come out as 54.99…, since the part behind the point is cut off.
+            "TranslateX": 150 * width * self.magnitude / (331 * (self.num_magnitude_bins - 1)),
+            "TranslateY": 150 * height * self.magnitude / (331 * (self.num_magnitude_bins - 1)),
             "Rotate": 30 * share,
             "Posterize": 8 - round(4 * share),
             "Solarize": 1 - share,

@@ -21,8 +21,8 @@ class RandomRotation:
     degrees: float
 
     def __post_init__(self) -> None:
-        if self.degrees < 0:
-            raise InputError(f"degrees is {self.degrees}; it must not be negative")
+        if not 0 <= self.degrees < math.inf:
+            raise InputError(f"degrees is {self.degrees}; it must be finite and not negative")
 
     @property
     def draws(self) -> int:
@@ -33,6 +33,8 @@ class RandomRotation:
         return self.degrees * (2 * u[:, 0] - 1)
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        if len(x) == 0:
+            return x  # affine_grid refuses to make none
         height, width = x.shape[-2:]
         angle = (self.angles(u) * (math.pi / 180)).to(x.dtype)
         cos, sin = angle.cos(), angle.sin()
