@@ -113,7 +113,7 @@ class _Trainer:
             self._resume(checkpoints.read(run.checkpoint("last")))
         run.rewind(self.step if resumed else -1)  # a run killed before its first checkpoint may have logged step 0
         observer.started(self.step)
-        if self.step == 0:
+        if not resumed:
             self._validate()
             self._save("last")
 

@@ -128,6 +128,19 @@ def test_killed_before_its_first_checkpoint_it_begins_anew() -> None:
     assert rows(folder) == whole
 
 
+def test_killed_at_its_first_checkpoint_it_goes_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("budget.steps=6", "outputs=whole") == 0
+
+    def killed(trainer: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metavision.engine.train._Trainer.advance", killed)
+        assert train("budget.steps=6", "outputs=killed") == 130
+    assert train("budget.steps=6", "outputs=killed") == 0
+    assert rows(run_folder("killed")) == rows(run_folder("whole"))
+
+
 def test_two_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "metavision.cli", "train", *SMALL, "logger=none", "budget.steps=5000"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
