@@ -64,7 +64,7 @@ class Decoder:
 
     def _fitted(self, image: Image.Image) -> np.ndarray:
         mode = "RGB" if self.color == "rgb" else "L"
-        plain = _eight_bits(ImageOps.exif_transpose(image)).convert(mode)
+        plain = _eight_bits(_upright(image)).convert(mode)
         if plain.size != (self.size, self.size):
             filter_, side = Image.Resampling[self.resample.upper()], (self.size, self.size)
             plain = ImageOps.fit(plain, side, filter_) if self.fit == "crop" else plain.resize(side, filter_)
@@ -75,6 +75,15 @@ class Decoder:
 def _bounded(image: Image.Image) -> None:
     if image.width * image.height > LARGEST:
         raise ValueError(f"{image.width} x {image.height} pixels are too many")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data says; data that can't be read says nothing, and does no harm to the pixels."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of foreign formats
+        return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

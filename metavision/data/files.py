@@ -1,15 +1,21 @@
 """Where a data set's files lie: a folder, a zip or a tar, listed and read alike; archives are never unpacked."""
 
+import errno
+import lzma
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from metavision.errors import InputError
 
 Content = bytes | Path  # what a decoder can open
+# What Python's readers of archives raise on damaged ones, and on encrypted ones (RuntimeError).
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError)
 
 
 class Files(Protocol):
@@ -36,7 +42,7 @@ def open_files(place: Path) -> Files:
         return Folder(place)
     if zipfile.is_zipfile(place):
         return Zip(place)
-    if place.is_file() and place.suffix != ".zip" and tarfile.is_tarfile(place):
+    if place.is_file() and place.suffix != ".zip" and _is_tar(place):
         return Tar(place)
     raise InputError(f"{place} is no folder, and no whole zip or tar archive; remove it, or put the whole one there")
 
@@ -64,10 +70,20 @@ class Folder:
         for entry in entries:
             if hidden(entry.name):
                 continue
-            if entry.is_dir():
+            if _leads(entry, os.DirEntry.is_dir):
                 yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", above | {me})
-            elif entry.is_file():
-                yield prefix + entry.name
+            elif _leads(entry, os.DirEntry.is_file):
+                yield _readable(prefix + entry.name, self.place)
+
+
+def _leads(entry: os.DirEntry[str], to: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Whether an entry is, or links to, a folder or a file; a link to itself leads nowhere."""
+    try:
+        return to(entry)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise InputError(f"{entry.path} can't be read: {error.strerror}") from error
 
 
 class Zip:
@@ -78,20 +94,21 @@ class Zip:
 
     def names(self) -> list[str]:
         with self._opened() as archive:
-            return sorted(name for name in archive.namelist() if not name.endswith("/") and _visible(name))
+            names = [name for name in archive.namelist() if not name.endswith("/") and _visible(name)]
+        return _once(names, self.place)
 
     def read(self, names: Sequence[str]) -> Iterator[tuple[int, Content]]:
         with self._opened() as archive:
             for i, name in enumerate(names):
                 try:
                     yield i, archive.read(name)
-                except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:  # damaged, or encrypted
+                except DAMAGE as error:
                     raise InputError(f"{name} in {self.place} can't be read: {error}") from error
 
     def _opened(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.place)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except DAMAGE as error:
             raise InputError(f"{self.place} is no whole zip archive: {error}; remove it to fetch it again") from error
 
 
@@ -102,31 +119,73 @@ class Tar:
         self.place = place
 
     def names(self) -> list[str]:
-        return sorted(member.name.removeprefix("./") for member in self._members() if _visible(member.name))
+        names = [_readable(member.name.removeprefix("./"), self.place) for _, member in self._walk()]
+        return _once([name for name in names if _visible(name)], self.place)
 
     def read(self, names: Sequence[str]) -> Iterator[tuple[int, Content]]:
         """In the order of the archive, since going back in a compressed one means beginning again."""
         wanted = {name: i for i, name in enumerate(names)}
         for archive, member in self._walk():
             if (i := wanted.get(member.name.removeprefix("./"))) is not None:
-                file = archive.extractfile(member)
-                assert file is not None  # a regular file
-                yield i, file.read()
-
-    def _members(self) -> list[tarfile.TarInfo]:
-        return [member for _, member in self._walk()]
+                try:
+                    file = archive.extractfile(member)
+                    assert file is not None  # a regular file
+                    content = file.read()
+                except (*DAMAGE, KeyError) as error:  # KeyError: a hard link to what is not there
+                    raise InputError(f"{member.name} in {self.place} can't be read: {error}") from error
+                yield i, content
 
     def _walk(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         try:
-            with tarfile.open(self.place) as archive:
-                yield from ((archive, member) for member in archive if member.isfile())
-        except (tarfile.TarError, OSError, EOFError) as error:
+            with tarfile.open(self.place, tarinfo=_Member) as archive:
+                yield from ((archive, member) for member in archive if member.isfile() or member.islnk())
+                while archive.fileobj and archive.fileobj.read(2**20):
+                    pass  # at the end of a compressed file its checksum is compared
+        except DAMAGE as error:
             raise InputError(f"{self.place} is no whole tar archive: {error}; remove it to fetch it again") from error
+
+
+class _Member(tarfile.TarInfo):
+    """A header in a tar; one that is damaged or cut off is an error, where tarfile takes it for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":  # type: ignore[override]
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from error
+
+
+def _is_tar(place: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(place)
+    except DAMAGE:
+        return False
 
 
 def hidden(part: str) -> bool:
     """Whether a name is one that systems leave behind."""
     return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _once(names: Sequence[str], place: Path) -> list[str]:
+    """The names in order; an archive may hold two files of one name, of which only one could be meant."""
+    if twice := sorted(name for name, n in Counter(names).items() if n > 1):
+        raise InputError(f"{place} holds {twice[0]} more than once; unpack it, or pack it anew")
+    return sorted(names)
+
+
+def _readable(name: str, place: Path) -> str:
+    """The name, if it can be written down again."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{name.encode(errors='surrogateescape')!r} in {place} is no name in UTF-8; rename it"
+        ) from None
+    return name
 
 
 def _visible(name: str) -> bool:

@@ -129,7 +129,7 @@ class ImageSet(ABC):
             tuple(members),
             rows=pack.rows[index],
             digests=pack.digests[index],
-            keys=tuple(f"{self.family or self.name}:{name}" for name in members),
+            keys=tuple(f"{self.name if is_number(name) else self.family or self.name}:{name}" for name in members),
             groups=None if None in groups else tuple(str(group) for group in groups),
         )
 
@@ -206,12 +206,13 @@ class ImageSet(ABC):
     def check(self, listing: Listing, place: Path) -> None:
         """Raises InputError where classes or images are missing or too many."""
         found = (len(listing.classes), len(listing.names))
-        wanted = self.expected()
-        if any(want is not None and have != want for have, want in zip(found, wanted, strict=True)):
+        expected = self.expected()
+        if any(want is not None and have != want for have, want in zip(found, expected, strict=True)):
+            wanted = [f"{n} {what}" for n, what in zip(expected, ("classes", "images"), strict=True) if n is not None]
             sizes = ", ".join(f"{n} of {size}" for size, n in counts(listing).most_common(3))
             raise InputError(
                 f"{self.card.title} in {place} has {found[1]} images of {found[0]} classes (the most: {sizes} images); "
-                f"it should have {wanted[1]} of {wanted[0]}"
+                f"it should have {' and '.join(wanted)}"
             )
 
 
@@ -224,6 +225,12 @@ def frozen_lines(name: str) -> dict[str, list[str]]:
     """The same with what stands behind a name, which is its group."""
     folder = resources.files("metavision.data") / "splits" / name
     return {split: (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines() for split in SPLITS}
+
+
+def is_number(name: str) -> bool:
+    """Whether a class is known by its number in a split only, `train/3`: no other set's class is called so."""
+    split, _, number = name.partition("/")
+    return split in SPLITS and number.isdecimal()
 
 
 def by_class(pack: Pack) -> dict[str, np.ndarray]:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from metavision.data.files import open_files
-from metavision.data.imageset import SPLITS, Layout, Members, by_class
+from metavision.data.imageset import SPLITS, Layout, Members, by_class, is_number
 from metavision.data.listing import Listing, merged, of_arrays, of_files
 from metavision.data.pack import Pack
 from metavision.data.pickles import load_pickle
 from metavision.errors import InputError
 
+SPELLINGS = {"train": ("train", "train_phase_train"), "val": ("val", "validation"), "test": ("test",)}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -57,8 +58,7 @@ def split_files(place: Path, patterns: Sequence[str]) -> Iterator[dict[str, Path
     for pattern in patterns:
         found = {}
         for split in SPLITS:
-            spellings = (split, "validation") if split == "val" else (split, "train_phase_train")
-            paths = (place / pattern.format(spelling) for spelling in spellings)
+            paths = (place / pattern.format(spelling) for spelling in SPELLINGS[split])
             if path := next((path for path in paths if path.is_file()), None):
                 found[split] = path
         if len(found) == len(SPLITS):
@@ -92,7 +92,7 @@ def _arrays(content: Any, split: str, path: Path) -> tuple[np.ndarray, list[str]
 
 def numbered(pack: Pack) -> dict[str, Members] | None:
     """Split -> class -> images of a pack made of pickles that number their classes; None: it has names."""
-    if not all(name.startswith(tuple(f"{split}/" for split in SPLITS)) for name in pack.classes):
+    if not all(map(is_number, pack.classes)):
         return None
     images = by_class(pack)
     return {split: {name: images[name] for name in images if name.startswith(f"{split}/")} for split in SPLITS}

@@ -161,9 +161,12 @@ def _make(folder: Path, listing: Listing, decoder: Decoder, about: dict[str, Any
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir()
-        digests, faults = _decode(draft / "images.npy", listing, decoder, about["name"])
+        most = len(listing.labels) if skip_corrupt else MANY
+        digests, faults = _decode(draft / "images.npy", listing, decoder, about["name"], most)
         if faults and not skip_corrupt:
             raise InputError(_unreadable(faults, listing))
+        if len(faults) == len(listing.labels):
+            raise InputError(f"none of the {len(faults)} images of {about['name']} can be read, such as {faults[0]}")
         _index(draft, listing, digests, faults, about | {"shape": [len(listing.labels), *decoder.shape]})
         draft.replace(folder)
     except OSError as error:
@@ -185,8 +188,10 @@ def _unreadable(faults: Mapping[int, str], listing: Listing) -> str:
     return f"{images} can't be read ({some}{more}); mend or remove them, or set data.skip_corrupt=true to go without"
 
 
-def _decode(path: Path, listing: Listing, decoder: Decoder, name: str) -> tuple[np.ndarray, dict[int, str]]:
+def _decode(path: Path, listing: Listing, decoder: Decoder, name: str, most: int) -> tuple[np.ndarray, dict[int, str]]:
     """Writes all images, in parallel; the digests (N, 16) and what can't be read, by row.
+
+    Stops early where as many as `most` can't be read.
 
     Threads, since Pillow decodes and resizes outside of Python's lock, and the rows go to the file by plain writes at
     their offsets: a write to a full disk is an error, where a write to a memory map would kill the process.
@@ -209,13 +214,14 @@ def _decode(path: Path, listing: Listing, decoder: Decoder, name: str) -> tuple[
                     faults[row] = str(error)
                     continue
                 digests[row] = np.frombuffer(digest(pixels), np.uint8)
-                os.pwrite(file.fileno(), pixels.data, start + row * stride)
+                if os.pwrite(file.fileno(), pixels.data, start + row * stride) != stride:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return len(batch)
 
         with progress_bar(f"packing {name}", len(listing.labels), "images") as advance:
             for done in _in_parallel(work, _batches(listing)):
                 advance(done)
-                if len(faults) >= MANY:
+                if len(faults) >= most:
                     break
     return digests, faults
 

@@ -10,6 +10,7 @@ from numpy._core import multiarray, numeric
 
 from metavision.errors import InputError
 
+_SETS = {"set": set, "frozenset": frozenset}
 _ARRAYS = {
     ("multiarray", "_reconstruct"): multiarray._reconstruct,  # noqa: SLF001
     ("multiarray", "scalar"): multiarray.scalar,
@@ -18,7 +19,7 @@ _ARRAYS = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits arrays, bytes, strings, lists, tuples, dicts and numbers, and calls nothing else."""
+    """Admits arrays, bytes, strings, lists, tuples, sets, dicts and numbers, and calls nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "numpy" and name in ("ndarray", "dtype"):
@@ -26,6 +27,8 @@ class _Unpickler(pickle.Unpickler):
         package, _, last = module.rpartition(".")
         if package in ("numpy.core", "numpy._core") and (last, name) in _ARRAYS:
             return _ARRAYS[last, name]
+        if module in ("builtins", "__builtin__") and name in _SETS:
+            return _SETS[name]
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
             return _encode
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is neither array, text, number, list nor dict")

@@ -276,6 +276,28 @@ def test_cifar_100_of_metaoptnets_pickles(data: type[ImageSet], pattern: str, tm
     np.testing.assert_array_equal(images_of(made, "val", "val/7"), [pixels(1, 0, size=32), pixels(1, 2, size=32)])
 
 
+def test_pickles_of_both_benchmarks_beside_each_other(tmp_path: Path) -> None:
+    """Their classes are numbers in a split, so that neither's pack can serve the other."""
+    for seed, pattern in enumerate(("CIFAR_FS_{}.pickle", "FC100_{}.pickle")):
+        for s, split in enumerate(("train", "val", "test")):
+            content = {"data": np.stack([pixels(seed, s, i, size=32) for i in range(4)]), "labels": [7, 3, 7, 3]}
+            (tmp_path / pattern.format(split)).write_bytes(pickle.dumps(content, protocol=2))
+    for seed, data in enumerate((CifarFS, FC100)):
+        made = data(root=str(tmp_path), download=False)
+        expected = [pixels(seed, 2, 0, size=32), pixels(seed, 2, 2, size=32)]
+        np.testing.assert_array_equal(images_of(made, "test", "test/7"), expected)
+
+
+@pytest.mark.parametrize("missing", ["fine_label_names", "fine_labels"])
+def test_other_pickles_than_cifars_are_refused(missing: str, tmp_path: Path) -> None:
+    files = cifar100_files()
+    for name, content in files.items():
+        files[name] = pickle.dumps({k: v for k, v in pickle.loads(content).items() if k != missing}, 2)
+    as_folder(files, tmp_path)
+    with pytest.raises(InputError, match="other pickles than CIFAR-100's"):
+        CifarFS(root=str(tmp_path), download=False).source("test")
+
+
 # Birds
 
 BIRDS = sorted(sum(frozen("cub-feat").values(), []))
@@ -472,7 +494,9 @@ def test_missing_data_says_what_to_place_where(data: type[ImageSet], tmp_path: P
 def test_a_wrong_count_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_folder(cifar100_files(), tmp_path)
     monkeypatch.setattr(CifarFS, "card", replace(CifarFS.card, classes=100, images=60000))
-    with pytest.raises(InputError, match=r"has 300 images of 100 .* 100 of 3 images\); it should have 60000"):
+    with pytest.raises(
+        InputError, match=r"has 300 images of 100 .* 100 of 3 images\); it should have 100 classes and 60000 images"
+    ):
         CifarFS(root=str(tmp_path)).source("train")
 
 

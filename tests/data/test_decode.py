@@ -96,6 +96,11 @@ def test_exif_turns_are_undone(orientation: int) -> None:
     np.testing.assert_array_equal(rgb(content), turns[orientation](RGB))
 
 
+def test_exif_that_cant_be_read_does_no_harm() -> None:
+    content = file(Image.fromarray(RGB), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    np.testing.assert_array_equal(rgb(content), RGB)
+
+
 @pytest.mark.parametrize("resample", ["nearest", "box", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("fit", ["squash", "crop"])
 def test_fit_and_filter(fit: Any, resample: Any) -> None:

@@ -1,6 +1,7 @@
 """A user's own images, in folders, archives and CSVs, and several sets as one."""
 
 import csv
+import shutil
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -132,6 +133,19 @@ def broken(root: Path, what: str) -> Path:
             (root / "cat").rename(root / "train" / "cat")
             (root / "dog").rename(root / "train" / "dog")
             classes(root, ["test/cat"])
+        case "two spellings":
+            classes(root, ["train/owl", "val/Owl"])
+            shutil.rmtree(root / "cat")
+            shutil.rmtree(root / "dog")
+        case "half split":
+            classes(root, ["train/owl"])
+        case "one split twice":
+            classes(root, ["val/owl", "validation/owl"])
+            shutil.rmtree(root / "cat")
+            shutil.rmtree(root / "dog")
+        case "hidden files":
+            (root / "owl").mkdir()
+            (root / "owl" / ".DS_Store").write_text("")
     return root
 
 
@@ -144,6 +158,10 @@ def broken(root: Path, what: str) -> Path:
         ("case", r"has the classes '[Cc]at' and '[Cc]at', which is one name"),
         ("unicode", r"which is one name; merge or rename them"),
         ("two splits", r"class cat is in (train|test) and in (train|test); a class must be in one split alone"),
+        ("two spellings", r"class (owl|Owl) is in (train|val) and in (train|val); a class must be in one split alone"),
+        ("half split", r"class cat is in no split, as others are \(train\); sort all classes"),
+        ("one split twice", r"val/owl and validation/owl are one class of one split; merge them"),
+        ("hidden files", r"class owl of .* has no image"),
         ("few", r"2 classes are too few for train, val and test; 15 are needed"),
     ],
 )
@@ -166,6 +184,22 @@ def test_a_changed_folder_is_packed_anew(tmp_path: Path) -> None:
     image(root / "dog" / "new.png")
     after = data(root, split="none").source("test")
     assert (len(before), len(after)) == (6, 7) and before.fingerprint != after.fingerprint
+
+
+def test_a_changed_image_of_a_csv_is_packed_anew(tmp_path: Path) -> None:
+    classes(tmp_path / "pets", ["cat", "dog"])
+    listed = tmp_path / "pets" / "labels.csv"
+    listed.write_text("file,class\ncat/0.png,cat\ndog/1.png,dog\n")
+    before = data(listed, split="none").pack().manifest["fingerprint"]
+    image(tmp_path / "pets" / "dog" / "1.png", seed=77)
+    assert data(listed, split="none").pack().manifest["fingerprint"] != before
+
+
+def test_a_line_of_a_csv_without_a_class_is_named(tmp_path: Path) -> None:
+    classes(tmp_path / "pets", ["cat"])
+    (tmp_path / "pets" / "labels.csv").write_text("file,class\ncat/0.png,cat\ncat/1.png, \n")
+    with pytest.raises(InputError, match="line 3 of .* has no second column"):
+        data(tmp_path / "pets" / "labels.csv").source("train")
 
 
 def test_too_few_images_name_the_class(tmp_path: Path) -> None:

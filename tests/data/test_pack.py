@@ -82,6 +82,14 @@ def test_a_corrupt_image_is_named_or_left_out(photos: Path, cache: Path) -> None
         np.testing.assert_array_equal(pack.images[pack.rows[i]], Decoder(16)(photos / name))
 
 
+def test_nothing_readable_is_an_error_also_when_the_corrupt_are_skipped(photos: Path, cache: Path) -> None:
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=f"none of the {N} images of .* can be read"):
+        photo_set(photos, skip_corrupt=True).pack()
+    assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
+
+
 PREPARE = """
 import sys, time
 from metavision.data import decode

@@ -18,6 +18,7 @@ DATA = [
     np.asfortranarray(np.arange(12.0).reshape(3, 4)),
     np.float32(1.5),
     np.array([b"a", b"bcd"]),
+    {"names": {"a", "b"}, "numbers": frozenset({1, 2})},
     {"data": np.zeros((2, 2), np.int64), "labels": [np.int64(3), 4]},
 ]
 

@@ -30,12 +30,20 @@ BATCHES = ("train", "test", "meta")
 class Cifar100(ImageSet):
     """All 600 images of each of the 100 classes, 32 x 32: the pixels of both benchmarks."""
 
-    pack_name: ClassVar = "cifar100"
     family: ClassVar = "cifar100"
     folders: ClassVar = ("cifar100", "cifar-100-python", "cifarfs", "cifar-fs", "CIFAR-FS", "fc100", "FC100")
     pickles: ClassVar[tuple[str, ...]]
 
+    @property
+    def pack_name(self) -> str:  # type: ignore[override]
+        """Both benchmarks share the pixels, unless they come as pickles of one, whose classes have no names."""
+        return self.name if not any(self._named()) and any(self._numbered()) else "cifar100"
+
     def layouts(self) -> Iterator[Layout]:
+        yield from self._named()
+        yield from self._numbered()
+
+    def _named(self) -> Iterator[Layout]:
         for place in self.places(itself=True):
             for folder in (place, place / "cifar-100-python"):
                 if all((folder / name).is_file() for name in BATCHES):
@@ -49,6 +57,9 @@ class Cifar100(ImageSet):
         for place in self.places(itself=True):
             if parts := archives(place, r"(cifar[-_]?100|cifar[-_]?fs)"):
                 yield parts[0], partial(tree, parts[:1], _class_of)
+
+    def _numbered(self) -> Iterator[Layout]:
+        for place in self.places(itself=True):
             yield from pickled(place, self.pickles)
 
     def group(self, name: str) -> str | None:
@@ -129,8 +140,13 @@ def _official(place: Path) -> Listing:
     batches = dict(_batches(place))
     if missing := set(BATCHES) - batches.keys():
         raise InputError(f"{place} lacks {', '.join(sorted(missing))}")
-    names = batches["meta"]["fine_label_names"]
-    return merged([arrays(batches[part], names, "fine_labels", f"{place.name}/{part}") for part in ("train", "test")])
+    try:
+        names = batches["meta"]["fine_label_names"]
+        return merged(
+            [arrays(batches[part], names, "fine_labels", f"{place.name}/{part}") for part in ("train", "test")]
+        )
+    except (LookupError, ValueError, TypeError) as error:
+        raise InputError(f"{place} holds other pickles than CIFAR-100's: {error!r}") from error
 
 
 def _batches(place: Path) -> Iterator[tuple[str, Any]]:

@@ -73,7 +73,10 @@ class ImageFolder(ImageSet):
     def version(self) -> dict[str, Any]:
         """Whatever tells that a file was added, removed or changed since it was packed."""
         place = self._place()
-        paths = [place] if place.is_file() else [place / name for name in open_files(place).names()]
+        if place.is_file():
+            paths = [place, *_listed(place)] if place.suffix.lower() == ".csv" else [place]
+        else:
+            paths = [place / name for name in open_files(place).names()]
         state = hashlib.blake2b(digest_size=16)
         for path in paths:
             about = path.stat()
@@ -81,10 +84,9 @@ class ImageFolder(ImageSet):
         return {"recipe": self.recipe, "place": str(place.resolve()), "state": state.hexdigest()}
 
     def members(self, pack: Pack) -> Mapping[str, Members]:
-        given = _given(pack.classes)
         if self.split == "none":
             return unseen(by_class(pack))
-        if given and self.split == "auto":
+        if self.split == "auto" and (given := _given(pack.classes)):
             return by_lists_of_names(pack, given)
         return by_lists(pack, _at_random(pack.classes), self.name)
 
@@ -94,7 +96,7 @@ def by_lists_of_names(pack: Pack, given: Mapping[str, Mapping[str, str]]) -> dic
     where: dict[str, str] = {}
     for split, names in given.items():
         for name in names:
-            if (other := where.setdefault(name, split)) != split:
+            if (other := where.setdefault(_plain(name), split)) != split:
                 raise InputError(
                     f"class {name} is in {other} and in {split}; a class must be in one split alone, "
                     "so that test classes are new"
@@ -104,13 +106,20 @@ def by_lists_of_names(pack: Pack, given: Mapping[str, Mapping[str, str]]) -> dic
 
 
 def _given(classes: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Split -> class -> name in the pack, where all classes are below split folders; else nothing."""
+    """Split -> class -> name in the pack, where all classes are below split folders; nothing, where none is."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
+    others = []
     for packed in classes:
         first, _, name = packed.partition("/")
         if not name or first.lower() not in SPELLINGS:
-            return {}
-        found[SPELLINGS[first.lower()]][name] = packed
+            others.append(packed)
+        elif (other := found[SPELLINGS[first.lower()]].setdefault(name, packed)) != packed:
+            raise InputError(f"{other} and {packed} are one class of one split; merge them")
+    if found and others:
+        raise InputError(
+            f"class {others[0]} is in no split, as others are ({', '.join(found)}); sort all classes into train, val and "
+            "test, or set data.split=classes for another split, or data.split=none to test on all of them"
+        )
     return {split: found[split] for split in SPLITS if split in found}
 
 
@@ -141,16 +150,16 @@ def _of_folders(place: Path) -> Listing:
     for folder in sorted(empty):
         if not any(other.startswith(f"{folder}/") for other in by_folder):
             raise InputError(f"class {folder} of {place} has no image (.jpg, .png, .bmp, …); fill or remove it")
-    top = _common(list(by_folder)) if place.is_file() else ""  # an archive often holds one folder that holds all
-    by_name = {folder.removeprefix(top): images for folder, images in by_folder.items()}
-    return _checked(files, {name: images for name, images in by_name.items() if images}, place, len(names))
+    filled = {folder: images for folder, images in by_folder.items() if images}
+    top = _common(list(filled)) if place.is_file() else ""  # an archive often holds one folder that holds all
+    return _checked(files, {name.removeprefix(top): images for name, images in filled.items()}, place, len(names))
 
 
 def _bare(place: Path) -> Iterator[str]:
     """Folders without a single file or folder, which a list of files does not show."""
     for folder, inner, files in os.walk(place):
         inner[:] = [name for name in inner if not hidden(name)]
-        if not inner and not files and folder != str(place):
+        if not inner and all(map(hidden, files)) and folder != str(place):
             yield Path(folder).relative_to(place).as_posix()
 
 
@@ -161,24 +170,39 @@ def _common(folders: list[str]) -> str:
     return f"{first}/" if first and first.lower() not in SPELLINGS and all("/" in folder for folder in folders) else ""
 
 
-def _of_csv(path: Path) -> Listing:
-    """The images that a CSV lists."""
+def _rows(path: Path) -> list[list[str]]:
+    """The lines of a CSV, its header too."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            return [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} can't be read as a CSV in UTF-8: {error}") from error
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    """The files that a CSV names, of those that are there."""
+    yield from (image for row in _rows(path)[1:] if (image := path.parent / row[0]).is_file())
+
+
+def _of_csv(path: Path) -> Listing:
+    """The images that a CSV lists."""
+    rows = _rows(path)
     files = open_files(path.parent)
     there = set(files.names())
     by_name: dict[str, list[str]] = defaultdict(list)
     for number, row in enumerate(rows[1:], start=2):
-        if len(row) < 2:
-            raise InputError(f"line {number} of {path} has {len(row)} column; a file and a class are needed")
+        if len(row) < 2 or not row[1].strip():
+            raise InputError(f"line {number} of {path} has no second column; a file and a class are needed")
         if row[0] not in there:
             raise InputError(f"line {number} of {path} names {row[0]}, which is not below {path.parent}")
         split = f"{row[2].strip()}/" if len(row) > 2 and row[2].strip() else ""
         by_name[f"{split}{row[1].strip()}"].append(row[0])
     return _checked(files, by_name, path, len(rows) - 1)
+
+
+def _plain(name: str) -> str:
+    """The same for names that a person, or another file system, takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).strip()
 
 
 def _checked(files: Files, by_name: Mapping[str, list[str]], place: Path, n: int) -> Listing:
@@ -187,8 +211,7 @@ def _checked(files: Files, by_name: Mapping[str, list[str]], place: Path, n: int
         raise InputError(f"{place} holds no images; {', '.join(SUFFIXES[:4])}, … are looked for in folders by class")
     plain: dict[str, str] = {}
     for name in by_name:
-        key = unicodedata.normalize("NFC", name).casefold().strip()
-        if (other := plain.setdefault(key, name)) != name:
+        if (other := plain.setdefault(_plain(name), name)) != name:
             raise InputError(f"{place} has the classes {other!r} and {name!r}, which is one name; merge or rename them")
     kept = sum(len(images) for images in by_name.values())
     return of_classes(files, by_name, ignored=n - kept)

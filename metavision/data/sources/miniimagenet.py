@@ -10,7 +10,7 @@ from typing import ClassVar
 from metavision.data.download import Archive
 from metavision.data.files import open_files
 from metavision.data.imageset import SPLITS, Card, ImageSet, Layout, Members, by_lists, frozen
-from metavision.data.layouts import WNID, archives, named, pickled, tree
+from metavision.data.layouts import WNID, archives, named, numbered, pickled, tree
 from metavision.data.listing import Listing, of_files
 from metavision.data.pack import Pack
 from metavision.errors import InputError
@@ -62,7 +62,7 @@ class MiniImageNet(ImageSet):
             yield parts[0], partial(tree, parts[:1], named(WNID))
 
     def members(self, pack: Pack) -> Mapping[str, Members]:
-        return by_lists(pack, frozen("miniimagenet-ravi"), self.card.title)
+        return numbered(pack) or by_lists(pack, frozen("miniimagenet-ravi"), self.card.title)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,8 @@ class Mixture:
 
     def source(self, split: str) -> Source:
         """The split of all parts that have it."""
-        sources = self._sources(split)
+        found = self._sources(split)
+        sources = list(found.values())
         offsets = np.cumsum([0, *(len(source.classes) for source in sources)])
         starts = np.cumsum([0, *(source.images.shape[0] for source in sources)])
         rows = [np.arange(len(s)) if s.rows is None else s.rows for s in sources]
@@ -53,17 +54,17 @@ class Mixture:
             tuple(f"{source.name}/{name}" for source in sources for name in source.classes),
             rows=np.concatenate([row + start for row, start in zip(rows, starts, strict=False)]),
             digests=np.concatenate([source.hashes for source in sources]),
-            groups=tuple(source.name for source in sources for _ in source.classes),
+            groups=tuple(part for part, source in found.items() for _ in source.classes),
             keys=tuple(key for source in sources for key in source.class_keys),
             mixed=True,
             shared=any(source.shared for source in sources),
         )
 
-    def _sources(self, split: str) -> list[Source]:
-        found, refusals = [], []
-        for part in self.parts.values():
+    def _sources(self, split: str) -> dict[str, Source]:
+        found, refusals = {}, []
+        for name, part in self.parts.items():
             try:
-                found.append(part.source(split))
+                found[name] = part.source(split)
             except NoSplit as error:
                 refusals.append(str(error))
         if not found:

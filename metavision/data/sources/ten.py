@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -193,8 +194,13 @@ def _batches(place: Path) -> Listing:
     files = open_files(place)
     names = [n for n in files.names() if n.rpartition("/")[2].startswith(("data_batch_", "test_batch", "batches.meta"))]
     found = {names[i].rpartition("/")[2]: load_pickle(content, names[i]) for i, content in files.read(names)}
-    classes = found.pop("batches.meta")["label_names"]
-    return merged([_arrays(batch, name, classes) for name, batch in sorted(found.items())])
+    if "batches.meta" not in found:
+        raise InputError(f"{place} lacks batches.meta")
+    try:
+        classes = found.pop("batches.meta")["label_names"]
+        return merged([_arrays(batch, name, classes) for name, batch in sorted(found.items())])
+    except (LookupError, ValueError, TypeError) as error:
+        raise InputError(f"{place} holds other pickles than CIFAR-10's: {error!r}") from error
 
 
 def _arrays(batch: Mapping[str, Any], name: str, classes: list[str]) -> Listing:
@@ -220,5 +226,5 @@ def read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
         magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
         assert magic == 0x800 + dimensions, f"its magic number is {magic}, not {0x800 + dimensions}"
         return np.frombuffer(content, np.uint8, offset=4 * (1 + dimensions)).reshape(shape)
-    except (OSError, EOFError, ValueError, AssertionError, struct.error) as error:
+    except (OSError, EOFError, ValueError, AssertionError, struct.error, zlib.error) as error:
         raise InputError(f"{path} is damaged: {error}") from error

@@ -1,6 +1,7 @@
 """Sets without a published few-shot split: unseen domains, of which every class is a test class."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -203,8 +204,10 @@ def _flowers(pictures: Path, labels: Path) -> Listing:
     files = open_files(pictures)
     by_number: dict[str, list[str]] = {}
     for name in files.names():
-        if name.endswith(".jpg"):
-            number = int(name.rpartition("_")[2].removesuffix(".jpg"))  # image_00001.jpg
+        if match := re.search(r"(?:^|/)image_(\d{5})\.jpg$", name):
+            number = int(match[1])
+            if not 1 <= number <= len(numbers):
+                raise InputError(f"{labels} has no label for {name}; it has {len(numbers)}")
             by_number.setdefault(f"{numbers[number - 1]:03d}", []).append(name)
     return of_classes(files, by_number)
 
