@@ -149,7 +149,7 @@ class _Member(tarfile.TarInfo):
     """A header in a tar; one that is damaged or cut off is an error, where tarfile takes it for the archive's end."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":  # type: ignore[override]
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]

@@ -37,7 +37,7 @@ def test_a_tar_with_a_damaged_byte_is_no_shorter_one(suffix: str, tmp_path: Path
     place = 5632 + 20 if suffix == ".tar" else len(content) // 2  # the second header, or anywhere
     content[place] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(InputError, match="no whole .*tar archive"):
+    with pytest.raises(InputError, match=r"no whole .*tar archive"):
         everything(path)
 
 
@@ -63,16 +63,17 @@ def test_hard_links_in_a_tar_are_files(tmp_path: Path) -> None:
 def test_two_files_of_one_name_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"it.{kind}"
     if kind == "zip":
-        with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("cat/0.png", b"a")
-            archive.writestr("cat/0.png", b"b")
+            with pytest.warns(UserWarning, match="Duplicate"):
+                archive.writestr("cat/0.png", b"b")
     else:
         with tarfile.open(path, "w") as archive_:
             for content in (b"a", b"b"):
                 info = tarfile.TarInfo("cat/0.png")
                 info.size = 1
                 archive_.addfile(info, io.BytesIO(content))
-    with pytest.raises(InputError, match="holds cat/0.png more than once"):
+    with pytest.raises(InputError, match=r"holds cat/0\.png more than once"):
         open_files(path).names()
 
 

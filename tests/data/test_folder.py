@@ -198,7 +198,7 @@ def test_a_changed_image_of_a_csv_is_packed_anew(tmp_path: Path) -> None:
 def test_a_line_of_a_csv_without_a_class_is_named(tmp_path: Path) -> None:
     classes(tmp_path / "pets", ["cat"])
     (tmp_path / "pets" / "labels.csv").write_text("file,class\ncat/0.png,cat\ncat/1.png, \n")
-    with pytest.raises(InputError, match="line 3 of .* has no second column"):
+    with pytest.raises(InputError, match=r"line 3 of .* has no second column"):
         data(tmp_path / "pets" / "labels.csv").source("train")
 
 

@@ -117,8 +117,8 @@ def _given(classes: Sequence[str]) -> dict[str, dict[str, str]]:
             raise InputError(f"{other} and {packed} are one class of one split; merge them")
     if found and others:
         raise InputError(
-            f"class {others[0]} is in no split, as others are ({', '.join(found)}); sort all classes into train, val and "
-            "test, or set data.split=classes for another split, or data.split=none to test on all of them"
+            f"class {others[0]} is in no split, as others are ({', '.join(found)}); sort all classes into train, val "
+            "and test, or set data.split=classes for another split, or data.split=none to test on all of them"
         )
     return {split: found[split] for split in SPLITS if split in found}
 
