@@ -27,6 +27,11 @@ def detach(a: P) -> P:
     return {name: tensor.detach() for name, tensor in a.items()}
 
 
+def dot(a: P, b: P) -> Tensor:
+    """Sum of the products of all numbers of two trees, as a scalar."""
+    return torch.stack([(tensor * b[name]).sum() for name, tensor in a.items()]).sum()
+
+
 def norm(a: P) -> Tensor:
     """Euclidean norm of all numbers of a tree, as a scalar."""
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in a.values()]))

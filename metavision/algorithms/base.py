@@ -70,13 +70,26 @@ class Algorithm(ABC):
         unlabelled = episode.query.inputs if self.uses_queries else episode.unlabelled
         task = self.adapt(meta, episode.support, unlabelled)
         logits = self.problem.among(self.predict(meta, task, episode.query.inputs), episode.support)
-        return self.problem.loss(logits, episode.query), self.problem.metrics(logits, episode.query)
+        return self.loss(logits, episode.query), self.problem.metrics(logits, episode.query)
+
+    def loss(self, logits: Tensor, query: Examples) -> Tensor:
+        """What the logits (n, k) of the query cost, as the method trains."""
+        return self.problem.loss(logits, query)
 
     def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:
         """The direction that the outer optimizer descends, shaped as `meta.params`, and what to log."""
         return mapper.mean_grad(
             lambda params, episode: self.score(Meta(params, meta.buffers), episode), meta.params, tasks
         )
+
+    @property
+    def exact(self) -> bool:
+        """Whether `meta_grad` is the slope of the mean score."""
+        return True
+
+    def at(self, progress: float) -> Self:  # noqa: ARG002
+        """The same algorithm at a fraction of meta-training, for those whose training changes on the way."""
+        return self
 
     def for_evaluation(self) -> Self:
         """The same algorithm with its test-time settings."""

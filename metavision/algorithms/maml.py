@@ -1,5 +1,6 @@
 """Model-agnostic meta-learning, second and first order."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -51,30 +52,46 @@ class MAML(Algorithm):
         params |= trees.under("head", functional.initial(head, generator))
         return Meta(params | trees.under("rule", self.rule.init(self._moving(params), generator)), {})
 
+    @property
+    def exact(self) -> bool:
+        return not self.first_order
+
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:  # noqa: ARG002
         """Fast weights, by name."""
+        *_, last = self.path(meta, support)
+        return last
+
+    def path(self, meta: Meta, support: Examples) -> Iterator[P]:
+        """The weights before the first inner step, and after each."""
         rule = trees.select(meta.params, "rule")
         still = self.before(meta, support)
         fast = self._moving(still)
         state = self.rule.start(fast)
-        if self.moves == "head":  # the features are the same in every step
+        yield still
+        if self.moves == "head" and self.steps:  # the features are the same in every step
             features = self.embed(still, meta.buffers, support.inputs)
 
-        def loss(fast: P) -> Tensor:
-            z = features if self.moves == "head" else self.embed({**still, **fast}, meta.buffers, support.inputs)
-            return self.problem.loss(self._head({**still, **fast}, z), support)
+        def loss(fast: P, step: int) -> Tensor:
+            weights = {**still, **fast}
+            if self.moves == "head":
+                return self.problem.loss(self._head(weights, features), support)
+            return self.problem.loss(self.outputs(weights, meta.buffers, support.inputs, step), support)
 
-        for _ in range(self.steps):
-            grads = grad(loss)(trees.detach(fast) if self.first_order else fast)
+        for step in range(self.steps):
+            grads = grad(loss)(trees.detach(fast) if self.first_order else fast, step)
             fast, state = self.rule.step(rule, state, grads, fast)
-        return {**still, **fast}
+            yield {**still, **fast}
 
     def before(self, meta: Meta, support: Examples) -> P:  # noqa: ARG002 - the same for any support
         """The weights that the inner loop begins with."""
         return {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
 
+    def outputs(self, weights: P, buffers: P, x: Inputs, step: int) -> Tensor:  # noqa: ARG002 - the same in every one
+        """What the network gives for x (n, k), by the weights of an inner step."""
+        return self._head(weights, self.embed(weights, buffers, x))
+
     def predict(self, meta: Meta, task: P, query: Inputs) -> Tensor:
-        return self._head(task, self.embed(task, meta.buffers, query))
+        return self.outputs(task, meta.buffers, query, max(self.steps - 1, 0))
 
     def for_evaluation(self) -> Self:
         return replace(self, steps=self.test_steps)

@@ -26,6 +26,10 @@ class Reptile(MAML):
 
     first_order: bool = True
 
+    @property
+    def exact(self) -> bool:
+        return False
+
     def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:
         """The gradient of half the squared distance to the adapted params, which is the way from there."""
 

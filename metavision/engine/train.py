@@ -129,7 +129,8 @@ class _Trainer:
         """One outer step, and what is due after it."""
         plan = self.plan
         tasks = plan.train.batch(range(self.step * plan.meta_batch, (self.step + 1) * plan.meta_batch))
-        grads, logs = plan.algorithm.meta_grad(self.meta, tasks, plan.train_mapper)
+        algorithm = plan.algorithm.at(self.step / plan.steps)
+        grads, logs = algorithm.meta_grad(self.meta, tasks, plan.train_mapper)
         self.window.append({**logs, "gradient_norm": trees.norm(grads)})
         self._descend(grads)
         self.step += 1
