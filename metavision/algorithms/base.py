@@ -1,8 +1,9 @@
 """The contract of an algorithm. It is written for one task; the engine maps it over the tasks of a batch."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -92,8 +93,8 @@ class Algorithm(ABC):
         return self
 
     def for_evaluation(self) -> Self:
-        """The same algorithm with its test-time settings."""
-        return self
+        """The same algorithm with its test-time settings: nothing is dropped at random."""
+        return replace(self, backbone=copy.deepcopy(self.backbone).eval())
 
     def before_adaptation(self) -> Self | None:
         """The same algorithm without any update, for inner-loop methods: its accuracy must be 1/k."""

@@ -21,8 +21,8 @@ class IMAML(MAML):
     Reference:
         Meta-Learning with Implicit Gradients (Rajeswaran et al., 2019), https://arxiv.org/abs/1909.04630: the inner
         loss is that of the support plus strength/2 |phi - theta|^2, and the meta-gradient (I + H / strength)^-1 of
-        the query's gradient, H the support's Hessian at phi, by conjugate gradients. It is exact where the inner loop has
-        converged.
+        the query's gradient, H the support's Hessian at phi, by conjugate gradients. It is exact where the inner loop
+        has converged.
 
     Args:
         strength: lambda, how much the inner loop is held back.

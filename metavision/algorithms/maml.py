@@ -94,7 +94,7 @@ class MAML(Algorithm):
         return self.outputs(task, meta.buffers, query, max(self.steps - 1, 0))
 
     def for_evaluation(self) -> Self:
-        return replace(self, steps=self.test_steps)
+        return replace(super().for_evaluation(), steps=self.test_steps)
 
     def before_adaptation(self) -> Self | None:
         return replace(self, steps=0)

@@ -8,10 +8,12 @@ class Backbone(nn.Module):
 
     Attributes:
         features: d.
+        map: (c, h, w) with c * h * w = d, where features are a map that was flattened; (d, 1, 1) where they are none.
         norm: the normalisation policy, see `metavision.nn.normalisation`.
     """
 
     features: int
+    map: tuple[int, int, int]
     norm: str
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -34,7 +34,7 @@ class Cnn(Backbone):
         norm: Policy = "none",
     ) -> None:
         super().__init__()
-        self.norm, self.features = norm, hidden
+        self.norm, self.features, self.map = norm, hidden, (hidden, 1, 1)
         inputs, *sides = shape
         padding = kernel // 2 if padded else 0
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()

@@ -1,5 +1,6 @@
 """The four-block convolutional network of few-shot learning."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -27,6 +28,7 @@ class Conv4(Backbone):
         norm: normalisation policy.
         downsample: `pool` halves by 2x2 max-pooling, and the last map is flattened; `stride` by the convolution,
             and the last map is averaged.
+        pools: how many blocks halve where `downsample` is `pool`; relation networks keep the last maps larger.
     """
 
     def __init__(
@@ -35,23 +37,27 @@ class Conv4(Backbone):
         filters: int = 64,
         norm: Policy = "running",
         downsample: Literal["pool", "stride"] = "pool",
+        pools: int = BLOCKS,
     ) -> None:
         super().__init__()
         channels, height, width = shape
-        if downsample == "pool" and min(height, width) < 2**BLOCKS:
+        if not 0 <= pools <= BLOCKS:
+            raise InputError(f"backbone.pools is {pools}; conv4 has {BLOCKS} blocks")
+        if downsample == "pool" and min(height, width) < 2**pools:
             raise InputError(
-                f"conv4 halves {BLOCKS} times, so it needs images of {2**BLOCKS} pixels, not {height}x{width}"
+                f"conv4 halves {pools} times, so it needs images of {2**pools} pixels, not {height}x{width}"
             )
         self.norm = norm
-        self.pool = downsample == "pool"
+        self.pool, self.pools = downsample == "pool", pools
         inputs = [channels] + [filters] * (BLOCKS - 1)
         self.convs = nn.ModuleList(nn.Conv2d(n, filters, 3, 1 if self.pool else 2, padding=1) for n in inputs)
         self.norms = nn.ModuleList(normalisation(norm, filters) for _ in inputs)
-        self.features = filters * (height // 2**BLOCKS) * (width // 2**BLOCKS) if self.pool else filters
+        self.map = (filters, height // 2**pools, width // 2**pools) if self.pool else (filters, 1, 1)
+        self.features = math.prod(self.map)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = F.relu(norm(conv(x), mask))
-            if self.pool:
+            if self.pool and i < self.pools:
                 x = F.max_pool2d(x, 2)
         return x.flatten(1) if self.pool else x.mean((2, 3))

@@ -16,6 +16,7 @@ class Pixels(Backbone):
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
         self.features = math.prod(shape)
+        self.map = (shape[0], shape[1], shape[2])
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         return x.flatten(1)

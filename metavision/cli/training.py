@@ -105,6 +105,7 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
         keep_best=config["selection"] == "best",
         clip=config["clip"],
         calibration_images=config["engine"]["calibration_images"],
+        seed=config["seed"],
         about={
             "config": dict(config),
             "shape": list(data.shape),

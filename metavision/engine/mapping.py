@@ -63,7 +63,7 @@ class Mapper:
                 return trees.stack([function(params, trees.index(tasks, at.start))])
             some = trees.index(tasks, at)
             in_dims = pytree.tree_map(lambda leaf: 0 if isinstance(leaf, torch.Tensor) else None, some)
-            return vmap(function, (None, in_dims))(params, some)
+            return vmap(function, (None, in_dims), randomness="different")(params, some)
 
 
 def count(tasks: Any) -> int:

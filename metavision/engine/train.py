@@ -19,6 +19,7 @@ from metavision.errors import Diverged
 from metavision.records.run import Run
 from metavision.records.selection import Best
 from metavision.records.statistics import estimate
+from metavision.seeds import seed
 from metavision.types import Meta, Metrics, P
 
 
@@ -44,6 +45,7 @@ class Plan:
         keep_best: whether the best validation's checkpoint is kept (else the last one's is).
         clip: largest norm of the meta-gradient; None: no clipping.
         calibration_images: from which statistics are taken where normalisation runs on any.
+        seed: of the run.
         about: JSON that goes into every checkpoint.
     """
 
@@ -66,6 +68,7 @@ class Plan:
     keep_best: bool
     clip: float | None
     calibration_images: int
+    seed: int
     about: dict[str, Any]
 
 
@@ -129,6 +132,7 @@ class _Trainer:
         """One outer step, and what is due after it."""
         plan = self.plan
         tasks = plan.train.batch(range(self.step * plan.meta_batch, (self.step + 1) * plan.meta_batch))
+        torch.manual_seed(seed("noise", plan.seed, self.step))  # of what drops at random, also after a resumption
         algorithm = plan.algorithm.at(self.step / plan.steps)
         grads, logs = algorithm.meta_grad(self.meta, tasks, plan.train_mapper)
         self.window.append({**logs, "gradient_norm": trees.norm(grads)})
@@ -184,7 +188,7 @@ class _Trainer:
             self._save("best")
 
     def _calibrated(self) -> Meta:
-        return self.plan.algorithm.calibrate(self.meta, self.plan.train.pool(self.plan.calibration_images))
+        return self.plan.tester.calibrate(self.meta, self.plan.train.pool(self.plan.calibration_images))
 
     def _save(self, name: str) -> None:
         names = list(self.params)

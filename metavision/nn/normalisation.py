@@ -65,6 +65,17 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x)
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last axis, written out.
+
+    Under vmap the second derivative of F.layer_norm is wrong (torch 2.11), without a warning.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        var, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
+
+
 class NoNorm(nn.Module):
     """No normalisation, in the place of one."""
 
