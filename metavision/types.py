@@ -8,6 +8,7 @@ An algorithm sees one task. A batch of tasks is the same value with a leading T 
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 P = dict[str, Tensor]
@@ -48,3 +49,12 @@ class Meta(NamedTuple):
 
 
 Metrics = dict[str, Tensor]  # scalars of one task
+
+
+def joined(a: Examples, b: Examples) -> Examples:
+    """The examples of both."""
+    mask = None
+    if a.mask is not None or b.mask is not None:
+        masks = (torch.ones_like(part.y, dtype=torch.bool) if part.mask is None else part.mask for part in (a, b))
+        mask = torch.cat(list(masks))
+    return Examples(torch.cat([a.x, b.x]), torch.cat([a.y, b.y]), mask)

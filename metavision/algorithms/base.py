@@ -84,6 +84,11 @@ class Algorithm(ABC):
         )
 
     @property
+    def ordered(self) -> bool:
+        """Whether the order of the support matters."""
+        return False
+
+    @property
     def exact(self) -> bool:
         """Whether `meta_grad` is the slope of the mean score."""
         return True

@@ -7,7 +7,7 @@ import torch
 from metavision import trees
 from metavision.algorithms.base import Mapper
 from metavision.algorithms.maml import MAML
-from metavision.types import Episode, Examples, Meta, Metrics, P
+from metavision.types import Episode, Meta, Metrics, P, joined
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,18 +35,9 @@ class Reptile(MAML):
 
         def score(params: P, episode: Episode) -> tuple[torch.Tensor, Metrics]:
             here = Meta(params, meta.buffers)
-            adapted = trees.detach(self.adapt(here, together(episode.support, episode.query)))
+            adapted = trees.detach(self.adapt(here, joined(episode.support, episode.query)))
             squares = [(params[name] - p).square().sum() for name, p in adapted.items()]
             loss, metrics = self.score(Meta(trees.detach(params), meta.buffers), episode)
             return torch.stack(squares).sum() / 2, {"loss": loss.detach(), **trees.detach(metrics)}
 
         return mapper.mean_grad(score, meta.params, tasks)
-
-
-def together(a: Examples, b: Examples) -> Examples:
-    """The examples of both."""
-    mask = None
-    if a.mask is not None or b.mask is not None:
-        masks = (torch.ones_like(part.y, dtype=torch.bool) if part.mask is None else part.mask for part in (a, b))
-        mask = torch.cat(list(masks))
-    return Examples(torch.cat([a.x, b.x]), torch.cat([a.y, b.y]), mask)

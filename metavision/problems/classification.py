@@ -27,9 +27,10 @@ class Classification:
         present = (F.one_hot(support.y, self.way) * support.mask.unsqueeze(-1)).sum(0) > 0
         return logits.masked_fill(~present, -torch.inf)
 
-    def loss(self, logits: Tensor, examples: Examples) -> Tensor:
-        """Mean cross-entropy of logits (n, k), a scalar."""
-        return masked_mean(F.cross_entropy(logits, examples.y, reduction="none"), examples.mask)
+    def loss(self, logits: Tensor, examples: Examples, smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy of logits (n, k), a scalar; `smoothing` of the labels goes to all classes alike."""
+        each = F.cross_entropy(logits, examples.y, reduction="none", label_smoothing=smoothing)
+        return masked_mean(each, examples.mask)
 
     def metrics(self, logits: Tensor, examples: Examples) -> Metrics:
         """`accuracy`: the fraction of examples whose highest logit is their class's."""

@@ -10,10 +10,16 @@ from metavision.algorithms.base import Algorithm
 
 NAMES = sorted(path.stem for path in (config.folder() / "algo").glob("*.yaml"))
 
+QUIET = {
+    "feat": ["algo.drop=0"],  # what drops at random, off
+    "deepemd": ["algo.refine=3", "algo.iterations=10"],  # what takes long, short
+}
+
 
 def built(name: str, *overrides: str, way: int = 3, size: int = 16, filters: int = 4) -> Algorithm:
-    """The algorithm of a file of `conf/algo` on a small Conv4, with its training settings."""
-    return build.algorithm(composed(f"algo={name}", f"backbone.filters={filters}", *overrides), (1, size, size), way)
+    """The algorithm of a file of `conf/algo` on a small Conv4, with its training settings, and nothing at random."""
+    words = [f"algo={name}", f"backbone.filters={filters}", *QUIET.get(name, []), *overrides]
+    return build.algorithm(composed(*words), (1, size, size), way)
 
 
 def composed(*overrides: str) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""Relation networks."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metavision import trees
+from metavision.algorithms.base import Algorithm
+from metavision.errors import InputError
+from metavision.functional.prototypes import prototypes
+from metavision.nn import functional
+from metavision.nn.normalisation import normalisation
+from metavision.problems.classification import masked_mean
+from metavision.types import Examples, Inputs, Meta
+
+CALIBRATED = 24  # images, of which all pairs calibrate the normalisation of the relation module
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RelationNet(Algorithm):
+    """A learned comparison of a query's map with that of each class.
+
+    Reference:
+        Learning to Compare: Relation Network for Few-Shot Learning (Sung et al., 2018),
+        https://arxiv.org/abs/1711.06025: maps side by side, two convolutions, two layers, and a score in [0, 1] that is
+        trained by squared errors.
+
+    With `norm=batch`, as published, all queries are normalised together: transductive. Differs in that the relation
+    module's convolutions are padded, so that maps of any size will do.
+
+    Args:
+        pool: a class's map is the `sum` of those of its examples, as in the paper, or their `mean`.
+        hidden: units of the relation module's first layer.
+    """
+
+    pool: Literal["sum", "mean"] = "sum"
+    hidden: int = 8
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise InputError(f"algo.hidden is {self.hidden}; it must be at least 1")
+
+    @cached_property
+    def relation(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
+            return Relation(self.backbone.map, self.hidden, self.backbone.norm)
+
+    def init(self, generator: torch.Generator) -> Meta:
+        params = super().init(generator).params
+        return Meta(params | trees.under("relation", functional.initial(self.relation, generator)), {})
+
+    def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Tensor:  # noqa: ARG002
+        """Maps of the classes (k, d), flattened."""
+        z = self.embed(meta.params, meta.buffers, support.inputs)
+        means = prototypes(z, support.y, self.problem.way, support.mask)
+        if self.pool == "mean":
+            return means
+        members = F.one_hot(support.y, self.problem.way)
+        if support.mask is not None:
+            members = members * support.mask.unsqueeze(-1)
+        return means * members.sum(0).unsqueeze(-1)
+
+    def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:
+        """Scores before the logistic function that puts them in [0, 1]."""
+        z = self.embed(meta.params, meta.buffers, query)
+        mask = None if query.mask is None else query.mask.repeat_interleave(len(task))
+        params, buffers = (trees.select(part, "relation") for part in meta)
+        scores = functional.apply(self.relation, params, buffers, Inputs(self._pairs(z, task), mask))
+        return scores.view(len(z), len(task))
+
+    def loss(self, logits: Tensor, query: Examples) -> Tensor:
+        wrong = logits.sigmoid() - F.one_hot(query.y, self.problem.way)
+        return masked_mean(wrong.square().mean(-1), query.mask)
+
+    def calibrate(self, meta: Meta, x: Tensor) -> Meta:
+        """The relation module by all pairs of some of the images; most are of different classes, as in an episode."""
+        meta = super().calibrate(meta, x)
+        if self.backbone.norm != "running":
+            return meta
+        with torch.no_grad():
+            z = self.embed(meta.params, meta.buffers, Inputs(x[:: max(1, len(x) // CALIBRATED)]))
+            pairs = self._pairs(z, z)
+            found = functional.calibrate(self.relation, trees.select(meta.params, "relation"), pairs)
+        return Meta(meta.params, meta.buffers | trees.under("relation", found))
+
+    def _pairs(self, z: Tensor, classes: Tensor) -> Tensor:
+        """Every query's map with every class's: (n k, 2 c, h, w), the class first."""
+        (n, d), k = z.shape, len(classes)
+        both = torch.stack([classes.expand(n, k, d), z.unsqueeze(1).expand(n, k, d)], 2)
+        c, h, w = self.backbone.map
+        return both.reshape(n * k, 2 * c, h, w)
+
+
+class Relation(nn.Module):
+    """Two maps side by side (n, 2 c, h, w) to a number (n,)."""
+
+    def __init__(self, shape: tuple[int, int, int], hidden: int, norm: str) -> None:
+        super().__init__()
+        c, h, w = shape
+        self.convs = nn.ModuleList([nn.Conv2d(2 * c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)])
+        policy = "group" if norm == "layer" else norm  # there are no tokens here
+        self.norms = nn.ModuleList(normalisation(policy, c) for _ in self.convs)
+        for _ in self.convs:
+            h, w = max(h // 2, 1), max(w // 2, 1)
+        self.first, self.last = nn.Linear(c * h * w, hidden), nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(x), mask))
+            if min(x.shape[-2:]) > 1:
+                x = F.max_pool2d(x, 2)
+        return self.last(F.relu(self.first(x.flatten(1)))).squeeze(-1)
