@@ -36,6 +36,8 @@ def load(run: str | Path) -> Loaded:
     path = checkpoint.find(Path(run))
     found = checkpoint.read(path)
     config = found.about["config"]
-    algorithm = build.algorithm(config, found.about["shape"], config["episode"]["way"]).for_evaluation()
+    about = found.about
+    algorithm = build.algorithm(config, about["shape"], config["episode"]["way"], len(about["trained_on"]))
+    algorithm = algorithm.for_evaluation()
     checkpoint.fits(algorithm.init(torch.Generator()).params, found.meta.params, path)
     return Loaded(algorithm, found.meta, build.scaling_of(found.about))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from metavision.data.batches import PLAIN, Augment, Episodes
 from metavision.data.enumeration import Enumeration
 from metavision.data.episodes import EpisodeSampler, Sampler
 from metavision.data.images import Images
+from metavision.data.minibatches import Minibatches
 from metavision.data.resident import Resident, resident
 from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import DataSet, Source
 from metavision.data.spec import EpisodeSpec
+from metavision.engine import checkpoint
 from metavision.engine.mapping import Mapper, fitted
 from metavision.engine.schedules import Schedule
 from metavision.errors import InputError
@@ -71,10 +74,29 @@ def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Opti
     return make_optimizer
 
 
-def algorithm(config: Config, shape: tuple[int, int, int], way: int) -> Algorithm:
-    """`algo` on `backbone`, for images of a shape (C, H, W) and episodes of `way` classes."""
-    backbone = make(config["backbone"], shape=shape)
-    return make(config["algo"], backbone=backbone, problem=Classification(way))
+def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: int) -> Algorithm:
+    """`algo` on `backbone`.
+
+    Args:
+        config: resolved.
+        shape: (C, H, W) of the images.
+        way: classes of an episode.
+        classes: of training, for what is pre-trained on all of them.
+    """
+    given: dict[str, Any] = {"backbone": make(config["backbone"], shape=shape), "problem": Classification(way)}
+    if pretrained(config):
+        given["classes"] = classes
+    options = config["algo"]
+    if options.get("teacher") is not None:
+        path = checkpoint.find(Path(options["teacher"]))
+        given["teacher"] = lambda: checkpoint.read(path).meta
+        options = {key: value for key, value in options.items() if key != "teacher"}
+    return make(options, **given)
+
+
+def pretrained(config: Config) -> bool:
+    """Whether the algorithm trains on batches of images, and not on episodes."""
+    return getattr(locate(config["algo"]["_target_"]), "diet", "episodes") == "batches"
 
 
 def specs(config: Config) -> dict[str, EpisodeSpec]:
@@ -121,7 +143,21 @@ def episodes(
     return Episodes(sampler, Images(pixels(config, source, device), scaling), augment)
 
 
-def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Episodes, *, train: bool) -> Mapper:
+def minibatches(
+    config: Config,
+    source: Source,
+    seed: int,
+    device: torch.device,
+    *,
+    scaling: Scaling = UNIT,
+    augment: Augment = PLAIN,
+) -> Minibatches:
+    """The batches of pre-training, on the device."""
+    images = Images(pixels(config, source, device), scaling)
+    return Minibatches(source, images, config["batch"], seed=seed, augmentation=augment.batch)
+
+
+def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Episodes | Minibatches, *, train: bool) -> Mapper:
     """How `engine` maps the tasks of a training step, or of an evaluation."""
     engine = config["engine"]
     return fitted(

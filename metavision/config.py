@@ -131,6 +131,7 @@ class Train:
     augment: dict[str, Any] = field(default_factory=dict)
     scaling: Scaling = Scaling.unit
     norm: str = MISSING
+    batch: int = 64
     clip: float | None = None
     selection: Selection = Selection.best
     references: list[str] = field(default_factory=list)
@@ -197,6 +198,7 @@ _LEAST = {
     "budget.log_every": 1,
     "budget.patience": 1,
     "episode.meta_batch": 1,
+    "batch": 1,
     "engine.chunk": 1,
     "engine.threads": 1,
     "engine.calibration_images": 2,

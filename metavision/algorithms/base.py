@@ -38,9 +38,13 @@ class Algorithm(ABC):
     backbone: Backbone
     problem: Classification
 
-    diet: ClassVar[str] = "episodes"
+    diet: ClassVar[str] = "episodes"  # or "batches", for pre-training
     mapping: ClassVar[str] = "vmap"  # or "loop", for code that does not map
-    uses_queries: ClassVar[bool] = False  # whether the method itself learns from the unlabelled queries
+
+    @property
+    def uses_queries(self) -> bool:
+        """Whether the method itself learns from the unlabelled queries."""
+        return False
 
     @property
     def transductive(self) -> bool:
@@ -77,8 +81,14 @@ class Algorithm(ABC):
         """What the logits (n, k) of the query cost, as the method trains."""
         return self.problem.loss(logits, query)
 
-    def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:
-        """The direction that the outer optimizer descends, shaped as `meta.params`, and what to log."""
+    def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
+        """The direction that the outer optimizer descends, shaped as `meta.params`, and what to log.
+
+        Args:
+            meta: where training stands.
+            tasks: T episodes as one `Episode`; by a diet of batches, T batches of images as one `Examples`.
+            mapper: maps over T.
+        """
         return mapper.mean_grad(
             lambda params, episode: self.score(Meta(params, meta.buffers), episode), meta.params, tasks
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torch.func import grad
@@ -58,7 +59,7 @@ class IMAML(MAML):
             fast, state = self.rule.step(rule, state, trees.add(grads, trees.scale(pull, self.strength)), fast)
             yield fast
 
-    def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:
+    def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
         def score(params: P, episode: Episode) -> tuple[Tensor, Metrics]:
             here = Meta(trees.detach(params), meta.buffers)
             direction, loss, metrics = self.implicit(here, episode)

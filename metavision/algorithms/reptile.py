@@ -1,6 +1,7 @@
 """Reptile."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ class Reptile(MAML):
     def exact(self) -> bool:
         return False
 
-    def meta_grad(self, meta: Meta, tasks: Episode, mapper: Mapper) -> tuple[P, Metrics]:
+    def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
         """The gradient of half the squared distance to the adapted params, which is the way from there."""
 
         def score(params: P, episode: Episode) -> tuple[torch.Tensor, Metrics]:

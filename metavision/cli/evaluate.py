@@ -63,7 +63,8 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         scaling=build.scaling_of(weights.about),
         replacement=asked["replacement"],
     )
-    algorithm = build.algorithm(run_config, data.shape, spec.way).for_evaluation()
+    classes = len(weights.about["trained_on"])
+    algorithm = build.algorithm(run_config, data.shape, spec.way, classes).for_evaluation()
     _outputs_fit(algorithm, weights, at, spec.way, run_config["episode"]["way"])
     leak = _leak(weights, episodes.sampler.source.class_hashes, allowed=asked["allow_leak"])
     meta = checkpoint.to(weights.meta, place)

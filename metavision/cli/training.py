@@ -13,7 +13,9 @@ from metavision.backbones.pixels import Pixels
 from metavision.cli import results
 from metavision.cli.recorder import Recorder
 from metavision.console import note
+from metavision.data.batches import Episodes
 from metavision.data.guard import disjoint
+from metavision.data.minibatches import Minibatches
 from metavision.data.source import DataSet
 from metavision.engine import checkpoint, device
 from metavision.engine.checkpoint import Checkpoint
@@ -71,18 +73,16 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
     sources = {split: data.source(split) for split in ("train", "val", "test")}
     disjoint(sources)
     scaling = build.scaling(config, sources["train"])
-    tasks = build.episodes(
-        config,
-        sources["train"],
-        specs["train"],
-        seed("train", config["seed"]),
-        place,
-        scaling=scaling,
-        augment=augment,
-    )
+    key = seed("train", config["seed"])
+    tasks: Episodes | Minibatches
+    if build.pretrained(config):
+        tasks = build.minibatches(config, sources["train"], key, place, scaling=scaling, augment=augment)
+    else:
+        tasks = build.episodes(config, sources["train"], specs["train"], key, place, scaling=scaling, augment=augment)
     validation = build.episodes(config, sources["val"], specs["val"], EPISODE_SEED, place, scaling=scaling)
-    learner = build.algorithm(config, data.shape, specs["train"].way)
-    tester = build.algorithm(config, data.shape, specs["test"].way).for_evaluation()
+    classes = len(sources["train"].classes)
+    learner = build.algorithm(config, data.shape, specs["train"].way, classes)
+    tester = build.algorithm(config, data.shape, specs["test"].way, classes).for_evaluation()
     meta = _start(config, learner, place)
     _same_outputs(config, meta, tester)
     return Plan(
@@ -109,8 +109,8 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
         about={
             "config": dict(config),
             "shape": list(data.shape),
-            "split_hash": tasks.sampler.source.fingerprint,
-            "trained_on": tasks.sampler.source.class_hashes,
+            "split_hash": tasks.source.fingerprint,
+            "trained_on": tasks.source.class_hashes,
             "scaling": {"mean": list(scaling.mean), "std": list(scaling.std)},
         },
     )
@@ -121,9 +121,7 @@ def _start(config: Mapping[str, Any], learner: Algorithm, place: torch.device) -
     meta = learner.init(generator("init", config["seed"]))
     if config["init"] is not None:
         path = checkpoint.find(Path(config["init"]))
-        found = checkpoint.read(path).meta
-        checkpoint.fits(meta.params, found.params, path)
-        meta = Meta(found.params, {})
+        meta = Meta(checkpoint.transferred(meta.params, checkpoint.read(path).meta.params, path), {})
     return checkpoint.to(meta, place)
 
 
@@ -171,7 +169,5 @@ def _in_words(plan: Plan, place: torch.device) -> str:
     mapper = plan.train_mapper
     how = "one task after another" if mapper.strategy == "loop" else f"up to {mapper.chunk} tasks at once"
     engine = f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {how}"
-    data = ", ".join(
-        f"{tasks.sampler.source.split} {tasks.images.resident.where}" for tasks in (plan.train, plan.validation)
-    )
-    return f"{engine}\ndata: {plan.train.sampler.source.name}, {data}"
+    data = ", ".join(f"{tasks.source.split} {tasks.images.resident.where}" for tasks in (plan.train, plan.validation))
+    return f"{engine}\ndata: {plan.train.source.name}, {data}"

@@ -13,7 +13,8 @@ from metavision.data.augment.base import Augmentation
 from metavision.data.augment.tasks import TURNS, mix, turn_classes
 from metavision.data.draws import integers, random_words, uniform
 from metavision.data.episodes import Draw, Rows, Sampler
-from metavision.data.images import Images
+from metavision.data.images import Images, spread
+from metavision.data.source import Source
 from metavision.errors import InputError
 from metavision.seeds import seed
 from metavision.types import Episode, Examples, Inputs
@@ -64,6 +65,10 @@ class Episodes:
         return len(self.sampler) if isinstance(self.sampler, Sized) else sys.maxsize
 
     @property
+    def source(self) -> Source:
+        return self.sampler.source
+
+    @property
     def device(self) -> torch.device:
         return self.images.device
 
@@ -77,9 +82,8 @@ class Episodes:
         return episode
 
     def pool(self, n: int) -> Tensor:
-        """n images (n, C, H, W) of the split, evenly spread over it: what statistics are calibrated on."""
-        size = len(self.sampler.source)
-        return self.images.take(np.linspace(0, size - 1, min(n, size)).astype(np.int64))
+        """n images (n, C, H, W) of the split."""
+        return spread(self.images, len(self.source), n)
 
     def _read(self, draw: Draw, i: np.ndarray) -> Episode:
         support = self._examples(draw.support, self.augment.support, i, "support")

@@ -48,3 +48,8 @@ class Images:
         pieces = zip(images.split(size), numbers.split(size), strict=True)
         done = [(self.scaling or UNIT).standardised(augmentation(UNIT(some), u)) for some, u in pieces]
         return done[0] if len(done) == 1 else torch.cat(done)
+
+
+def spread(images: Images, size: int, n: int) -> Tensor:
+    """n of the `size` images of a split (n, C, H, W), evenly spread over it: what statistics are calibrated on."""
+    return images.take(np.linspace(0, size - 1, min(n, size)).astype(np.int64))

@@ -1,10 +1,14 @@
 """Batches of single images for pre-training: all classes at once, as in ordinary classification."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
+from metavision import trees
 from metavision.data.augment.base import Augmentation
-from metavision.data.images import Images
+from metavision.data.images import Images, spread
 from metavision.data.source import Source
 from metavision.errors import InputError
 from metavision.seeds import seed
@@ -45,6 +49,18 @@ class Minibatches:
         else:
             x = self.images.augmented(index, self.augmentation, self._key("augment"), np.array([i], np.uint64))
         return Examples(x, torch.from_numpy(self.source.labels[index]).to(self.images.device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def batch(self, indices: Sequence[int]) -> Examples:
+        """Batches `indices` as if each were a task: x (T, size, C, H, W), y (T, size)."""
+        return trees.stack([self[i] for i in indices])
+
+    def pool(self, n: int) -> Tensor:
+        """n images (n, C, H, W) of the split."""
+        return spread(self.images, len(self.source), n)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:

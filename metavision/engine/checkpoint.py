@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metavision import trees
 from metavision.errors import InputError
 from metavision.types import Meta, P
 
@@ -116,6 +117,16 @@ def fits(expected: P, found: P, path: Path) -> None:
     if faults:
         more = f", and {len(faults) - 1} more differences" if len(faults) > 1 else ""
         raise InputError(f"{path} is a checkpoint of another architecture: it {faults[0]}{more}")
+
+
+def transferred(fresh: P, found: P, path: Path) -> P:
+    """Fresh weights, in place of which stand those of a checkpoint that fit; its backbone must.
+
+    Raises:
+        InputError: the backbone is of another architecture.
+    """
+    fits(trees.select(fresh, "backbone"), trees.select(found, "backbone"), path)
+    return fresh | {name: p for name, p in found.items() if name in fresh and fresh[name].shape == p.shape}
 
 
 def _under(prefix: str, named: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from metavision import trees
 from metavision.algorithms.base import Algorithm
-from metavision.types import Episode, Meta, Metrics, P
+from metavision.types import Meta, Metrics, P
 
 CPU_CHUNK = 256 * 2**20  # bytes; measured on MAML and ProtoNet at 28 and 84 pixels: gains end near here
 Score = Callable[[P, Any], tuple[torch.Tensor, Metrics]]
@@ -91,7 +91,7 @@ class Footprint(TorchDispatchMode):
 def fitted(
     algorithm: Algorithm,
     meta: Meta,
-    task: Episode,
+    task: Any,
     *,
     strategy: Literal["auto", "loop", "vmap"],
     chunk: int | None,
@@ -118,7 +118,7 @@ def fitted(
     return Mapper("vmap" if chunk > 1 or strategy == "vmap" else "loop", chunk, autocast)
 
 
-def _footprint(algorithm: Algorithm, meta: Meta, task: Episode, *, train: bool) -> int:
+def _footprint(algorithm: Algorithm, meta: Meta, task: Any, *, train: bool) -> int:
     """Bytes that one task makes."""
     one = Mapper("loop")
     with torch.random.fork_rng(devices=[]), Footprint() as made:

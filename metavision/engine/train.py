@@ -10,6 +10,7 @@ import torch
 from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
+from metavision.data.minibatches import Minibatches
 from metavision.engine import checkpoint as checkpoints
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.evaluate import evaluate
@@ -33,7 +34,7 @@ class Plan:
         meta: what training starts from.
         optimizer: makes the outer optimizer of a list of tensors.
         schedule: factor on its learning rate.
-        train: episodes to learn from.
+        train: episodes to learn from, or batches of images.
         validation: episodes to select by.
         train_mapper: maps over the tasks of a step.
         test_mapper: maps over the tasks of an evaluation.
@@ -54,7 +55,7 @@ class Plan:
     meta: Meta
     optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
     schedule: Schedule
-    train: Episodes
+    train: Episodes | Minibatches
     validation: Episodes
     train_mapper: Mapper
     test_mapper: Mapper

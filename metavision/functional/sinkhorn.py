@@ -13,11 +13,16 @@ def sinkhorn(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, iterations: int
     In the domain of logarithms, so that a small epsilon does no harm. Rows of weight 0 get nothing. After the last
     iteration the marginal b holds exactly, and a as far as it has converged.
     """
+    f, g = potentials(cost, a, b, epsilon, iterations)
+    return (f.unsqueeze(-1) - cost / epsilon + g.unsqueeze(-2)).exp()
+
+
+def potentials(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """f (…, n) and g (…, m), of which the plan is exp(f - cost / epsilon + g)."""
     kernel = -cost / epsilon
     log_a, log_b = a.log(), b.log()
-    g = torch.zeros_like(log_b)
-    f = torch.zeros_like(log_a)
+    f, g = torch.zeros_like(log_a), torch.zeros_like(log_b)
     for _ in range(iterations):
         f = log_a - (kernel + g.unsqueeze(-2)).logsumexp(-1)
         g = log_b - (kernel + f.unsqueeze(-1)).logsumexp(-2)
-    return (f.unsqueeze(-1) + kernel + g.unsqueeze(-2)).exp()
+    return f, g

@@ -168,7 +168,7 @@ def test_imamls_gradient_is_a_dense_solution() -> None:
 def test_converged_imaml_has_the_slope_of_its_loss() -> None:
     """Where the inner loop has converged, the implicit gradient is exact: here of a linear classifier of pixels."""
     settings = ["algo.steps=500", "algo.rule.lr=0.2", "algo.strength=1", "algo.iterations=60"]
-    algorithm = build.algorithm(composed("algo=imaml", "backbone=pixels", *settings), (1, 4, 4), 3)
+    algorithm = build.algorithm(composed("algo=imaml", "backbone=pixels", *settings), (1, 4, 4), 3, 4)
     support, query, _ = trees.index(toy_tasks(tasks=1, size=4), 0)
     meta = algorithm.init(generator("imaml"))
     ours, _, _ = algorithm.implicit(meta, Episode(support, query))

@@ -8,8 +8,8 @@ from metavision.algorithms.base import Algorithm
 from metavision.engine.mapping import Mapper
 from metavision.rules.adam import Adam
 from metavision.seeds import generator
-from metavision.types import Episode, Examples, Meta
-from tests.algorithms.builds import NAMES, built
+from metavision.types import Episode, Examples, Meta, Metrics, P
+from tests.algorithms.builds import NAMES, built, food, score
 from tests.conftest import toy_tasks
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -43,7 +43,7 @@ def test_every_mapping_gives_the_same_gradient(name: str, norm: str) -> None:
     tasks, algorithm = toy_tasks(tasks=3), built(name, f"norm={norm}")
     if isinstance(getattr(algorithm, "rule", None), Adam):  # it makes steps of the rounding of gradients that are 0
         algorithm = built(name, f"norm={norm}", "algo.rule.epsilon=0.01")
-    meta = algorithm.init(generator("laws"))
+    meta, tasks = algorithm.init(generator("laws")), food(algorithm, tasks)
     loop, logs = algorithm.meta_grad(meta, tasks, Mapper("loop"))
     assert {k: g.shape for k, g in loop.items()} == {k: p.shape for k, p in meta.params.items()}
     assert trees.norm(loop) > 0
@@ -55,20 +55,40 @@ def test_every_mapping_gives_the_same_gradient(name: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_mapping_gives_the_same_scores(name: str) -> None:
+    """With test-time settings, where sizes vary."""
+    algorithm, tasks = built(name), toy_tasks(tasks=3)
+    if isinstance(getattr(algorithm, "rule", None), Adam):
+        algorithm = built(name, "algo.rule.epsilon=0.01")
+    algorithm = algorithm.for_evaluation()
+    meta = calibrated(algorithm, algorithm.init(generator("laws")))
+    parts = [trees.stack([padded(trees.index(part, t), 2) for t in range(3)]) for part in tasks[:2]]
+    varied = Episode(*parts)
+
+    def scores(params: P, episode: Episode) -> Metrics:
+        loss, metrics = algorithm.score(Meta(params, meta.buffers), episode)
+        return {"loss": loss, **metrics}
+
+    loop = Mapper("loop").map(scores, meta.params, varied)
+    mapped = Mapper("vmap", 2).map(scores, meta.params, varied)
+    torch.testing.assert_close(mapped, loop, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
     # Strong slopes everywhere, and small inner steps: no ReLU kink is near for so small a step in a random direction.
     tasks, inner = toy_tasks(tasks=2), hasattr(built(name), "rule")
     algorithm = built(name, *(["algo.rule.lr=0.01"] if inner else []))
     if not algorithm.exact:
         pytest.skip(f"the meta-gradient of {name} is not the slope, by intention; it has a test of its own")
-    meta = algorithm.init(generator("laws"))
+    meta, tasks = algorithm.init(generator("laws")), food(algorithm, tasks)
     grads, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
     g = generator("direction")
     direction = {name: torch.randn(p.shape, generator=g) for name, p in meta.params.items()}
 
     def loss(t: float) -> torch.Tensor:
         params = trees.add(meta.params, trees.scale(direction, t))
-        return torch.stack([algorithm.score(Meta(params, {}), one(tasks, i))[0] for i in range(2)]).mean()
+        return torch.stack([score(algorithm, Meta(params, {}), one(tasks, i))[0] for i in range(2)]).mean()
 
     h = 1e-6
     slope = (loss(h) - loss(-h)) / (2 * h)
@@ -91,6 +111,7 @@ def test_init_is_a_function_of_its_generator(name: str) -> None:
 def test_functions_are_pure(name: str) -> None:
     algorithm, tasks = built(name), toy_tasks(tasks=2)
     meta = calibrated(algorithm, algorithm.init(generator("laws")))
+    tasks = food(algorithm, tasks)
     kept = {key: p.clone() for key, p in {**meta.params, **meta.buffers}.items()}
     first = algorithm.meta_grad(meta, tasks, Mapper("loop"))
     second = algorithm.meta_grad(meta, tasks, Mapper("loop"))
@@ -141,8 +162,8 @@ def test_padding_is_immaterial(name: str, norm: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_descending_the_gradient_lowers_the_loss(name: str) -> None:
     """By a rate that suits the scale of its losses."""
-    algorithm, tasks = built(name), toy_tasks()
-    best = float("inf")
+    algorithm = built(name)
+    tasks, best = food(algorithm, toy_tasks()), float("inf")
     for rate in (0.05, 1.0, 10.0):
         meta, losses = algorithm.init(generator("laws")), []
         for _ in range(15):

@@ -94,7 +94,7 @@ def test_inner_loops_run_on_every_backbone_mapped_or_not(name: str) -> None:
     drop = {"resnet12": "dropblock", "vit": "drop", "conv512": "drop"}
     off = [f"backbone.{option}=0" for start, option in drop.items() if name.startswith(start)]
     words = ["algo=maml", "algo.steps=1", *small(name).split(), *off]
-    algorithm = build.algorithm(composed(*words), (1, size, size), 2)
+    algorithm = build.algorithm(composed(*words), (1, size, size), 2, 4)
     meta, tasks = algorithm.init(generator("backbones")), toy_tasks(tasks=2, way=2, shot=1, query=2, size=size)
     loop, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
     mapped, _ = algorithm.meta_grad(meta, tasks, Mapper("vmap", 2))
@@ -107,7 +107,7 @@ def test_inner_loops_run_on_every_backbone_mapped_or_not(name: str) -> None:
 def test_what_drops_in_training_drops_nothing_in_evaluation(name: str) -> None:
     drop = "dropblock" if name == "resnet12" else "drop"
     words = ["algo=protonet", "norm=none", *small(name).split(), f"backbone.{drop}=0.3"]
-    algorithm = build.algorithm(composed(*words), (1, 32, 32), 2)
+    algorithm = build.algorithm(composed(*words), (1, 32, 32), 2, 4)
     meta, x = algorithm.init(generator("drop")), Inputs(torch.rand(3, 1, 32, 32))
     training = [algorithm.embed(meta.params, {}, x) for _ in range(2)]
     tested = [algorithm.for_evaluation().embed(meta.params, {}, x) for _ in range(2)]
