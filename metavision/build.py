@@ -14,6 +14,7 @@ from metavision.data.enumeration import Enumeration
 from metavision.data.episodes import EpisodeSampler, Sampler
 from metavision.data.images import Images
 from metavision.data.minibatches import Minibatches
+from metavision.data.own import OwnEpisodes, OwnSource
 from metavision.data.resident import Resident, resident
 from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import DataSet, Source
@@ -22,11 +23,11 @@ from metavision.engine import checkpoint
 from metavision.engine.mapping import Mapper, fitted
 from metavision.engine.schedules import Schedule
 from metavision.errors import InputError
-from metavision.problems.classification import Classification
 from metavision.tracking.base import Tracker
 from metavision.types import Meta
 
 Config = Mapping[str, Any]
+Tasks = Episodes | OwnEpisodes | Minibatches
 
 
 def make(node: Mapping[str, Any], **given: Any) -> Any:
@@ -83,7 +84,12 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
         way: classes of an episode.
         classes: of training, for what is pre-trained on all of them.
     """
-    given: dict[str, Any] = {"backbone": make(config["backbone"], shape=shape), "problem": Classification(way)}
+    if len(shape) != 3 and getattr(locate(config["backbone"]["_target_"]), "images", True):
+        raise InputError(f"this backbone takes images, and the data is of shape {tuple(shape)}; backbone=mlp takes it")
+    given: dict[str, Any] = {
+        "backbone": make(config["backbone"], shape=shape),
+        "problem": make(config["problem"], way=way),
+    }
     if pretrained(config):
         given["classes"] = classes
     options = config["algo"]
@@ -91,7 +97,11 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
         path = checkpoint.find(Path(options["teacher"]))
         given["teacher"] = lambda: checkpoint.read(path).meta
         options = {key: value for key, value in options.items() if key != "teacher"}
-    return make(options, **given)
+    learner = make(options, **given)
+    if not (given["problem"].chance or learner.regresses):
+        raise InputError(f"{type(learner).__name__} tells classes apart; to regress numbers takes algo=maml, say")
+    adapter = config["engine"].get("adapter")
+    return learner if adapter is None else locate(adapter)(learner)
 
 
 def pretrained(config: Config) -> bool:
@@ -106,9 +116,9 @@ def specs(config: Config) -> dict[str, EpisodeSpec]:
     return {"train": EpisodeSpec(**{**episode, **config["episode"]["train"]}), "val": test, "test": test}
 
 
-def scaling(config: Config, source: Source) -> Scaling:
+def scaling(config: Config, source: Source | OwnSource) -> Scaling:
     """`scaling`: how bytes become numbers, by the images of training."""
-    return Scaling.of(source) if config["scaling"] == "standard" else UNIT
+    return Scaling.of(source) if config["scaling"] == "standard" and isinstance(source, Source) else UNIT
 
 
 def scaling_of(about: Mapping[str, Any]) -> Scaling:
@@ -129,7 +139,7 @@ def pixels(config: Config, source: Source, device: torch.device) -> Resident:
 
 def episodes(
     config: Config,
-    source: Source,
+    source: Source | OwnSource,
     spec: EpisodeSpec,
     seed: int,
     device: torch.device,
@@ -137,27 +147,35 @@ def episodes(
     scaling: Scaling | None = UNIT,
     augment: Augment = PLAIN,
     replacement: bool = True,
-) -> Episodes:
+) -> Episodes | OwnEpisodes:
     """A stream of episodes of a split, on the device; without replacement, a list of them that ends."""
+    if not isinstance(source, Source):
+        return OwnEpisodes(source, spec, seed, device)
     sampler: Sampler = (EpisodeSampler if replacement else Enumeration)(source, spec, seed=seed)
     return Episodes(sampler, Images(pixels(config, source, device), scaling), augment)
 
 
 def minibatches(
     config: Config,
-    source: Source,
+    source: Source | OwnSource,
     seed: int,
     device: torch.device,
     *,
     scaling: Scaling = UNIT,
     augment: Augment = PLAIN,
 ) -> Minibatches:
-    """The batches of pre-training, on the device."""
+    """The batches of pre-training, on the device.
+
+    Raises:
+        InputError: the source has tasks, and no classes of its own to be told apart.
+    """
+    if not isinstance(source, Source):
+        raise InputError(f"{source.name} makes tasks, and has no images to pre-train on; an episodic algo= is needed")
     images = Images(pixels(config, source, device), scaling)
     return Minibatches(source, images, config["batch"], seed=seed, augmentation=augment.batch)
 
 
-def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Episodes | Minibatches, *, train: bool) -> Mapper:
+def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, *, train: bool) -> Mapper:
     """How `engine` maps the tasks of a training step, or of an evaluation."""
     engine = config["engine"]
     return fitted(

@@ -112,6 +112,7 @@ class Engine:
     deterministic: bool = False
     threads: int | None = None
     calibration_images: int = 512
+    adapter: str | None = None
 
 
 @dataclass
@@ -121,6 +122,7 @@ class Train:
     algo: dict[str, Any] = MISSING
     backbone: dict[str, Any] = MISSING
     data: dict[str, Any] = MISSING
+    problem: dict[str, Any] = MISSING
     optimizer: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING

@@ -52,6 +52,11 @@ def tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
+def to(tree: Any, device: torch.device) -> Any:
+    """A pytree with its tensors on a device."""
+    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
+
+
 def index(tree: Any, at: int | slice) -> Any:
     """`leaf[at]` for every tensor of a pytree: one task, or some tasks, of a batch."""
     return pytree.tree_map(lambda leaf: leaf[at] if isinstance(leaf, Tensor) else leaf, tree)

@@ -12,7 +12,7 @@ from torch import Tensor
 from metavision import trees
 from metavision.backbones.base import Backbone
 from metavision.nn import functional
-from metavision.problems.classification import Classification
+from metavision.problems.base import Problem
 from metavision.types import Episode, Examples, Inputs, Meta, Metrics, P
 
 Score = tuple[Tensor, Metrics]
@@ -36,8 +36,9 @@ class Algorithm(ABC):
     """
 
     backbone: Backbone
-    problem: Classification
+    problem: Problem
 
+    regresses: ClassVar[bool] = False  # whether targets may be numbers, too
     diet: ClassVar[str] = "episodes"  # or "batches", for pre-training
     mapping: ClassVar[str] = "vmap"  # or "loop", for code that does not map
 

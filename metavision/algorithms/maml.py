@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,8 @@ class MAML(Algorithm):
     test_steps: int = 10
     first_order: bool = False
     moves: Literal["all", "head", "backbone"] = "all"
+
+    regresses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.test_steps < 0:

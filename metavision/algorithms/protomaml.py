@@ -1,6 +1,7 @@
 """MAML whose head begins as a prototypical network."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,6 +22,8 @@ class ProtoMAML(MAML):
 
     So it needs no fixed number of classes. The gradient runs through the prototypes too, as in the paper.
     """
+
+    regresses: ClassVar[bool] = False
 
     def init(self, generator: torch.Generator) -> Meta:
         params = Algorithm.init(self, generator).params

@@ -9,7 +9,7 @@ from torch.func import grad
 
 from metavision.algorithms.transductive import Transductive
 from metavision.errors import InputError
-from metavision.functional.distances import cosine, squared_euclidean
+from metavision.functional.distances import cosine
 from metavision.types import Examples, Inputs, Meta
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
@@ -56,15 +56,14 @@ class TIM(Transductive):
         weights = y.T @ z / y.sum(0).clamp_min(1).unsqueeze(1)
         absent = y.sum(0) == 0
 
-        def loss(weights: Tensor) -> Tensor:
-            def log_p(z: Tensor) -> Tensor:
-                return self._logits(z, weights).masked_fill(absent, -1e9).log_softmax(1)
+        everything, n = torch.cat([z, more]), len(z)
+        by_support, by_query = y / y.sum(), (counts / counts.sum()).unsqueeze(1)
 
-            of_queries = log_p(more)
-            p = of_queries.exp()
-            mean = (p * counts.unsqueeze(1)).sum(0) / counts.sum()
-            fit = -(y * log_p(z)).sum() / y.sum()
-            certain = -((p * of_queries).sum(1) * counts).sum() / counts.sum()
+        def loss(weights: Tensor) -> Tensor:
+            log_p = self._logits(everything, weights).masked_fill(absent, -1e9).log_softmax(1)
+            p = log_p[n:].exp() * by_query
+            mean = p.sum(0)
+            fit, certain = -(by_support * log_p[:n]).sum(), -(p * log_p[n:]).sum()
             spread = -(mean * mean.clamp_min(1e-12).log()).sum()
             return self.cross_entropy * fit + self.conditional * certain - self.marginal * spread
 
@@ -82,4 +81,5 @@ class TIM(Transductive):
     def _logits(self, z: Tensor, weights: Tensor) -> Tensor:
         if self.likeness == "cosine":
             return self.temperature * cosine(z, weights)
-        return -self.temperature / 2 * squared_euclidean(z, weights)
+        # -|z - w|^2 / 2, multiplied out: features have norm 1, so that no digits are lost.
+        return self.temperature * (z @ weights.T - weights.square().sum(1) / 2 - z.square().sum(1, keepdim=True) / 2)

@@ -1,5 +1,7 @@
 """The contract of a backbone."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 
@@ -12,6 +14,7 @@ class Backbone(nn.Module):
         norm: the normalisation policy, see `metavision.nn.normalisation`.
     """
 
+    images: ClassVar[bool] = True  # whether it takes images, and not anything else of a shape
     features: int
     map: tuple[int, int, int]
     norm: str

@@ -66,7 +66,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     classes = len(weights.about["trained_on"])
     algorithm = build.algorithm(run_config, data.shape, spec.way, classes).for_evaluation()
     _outputs_fit(algorithm, weights, at, spec.way, run_config["episode"]["way"])
-    leak = _leak(weights, episodes.sampler.source.class_hashes, allowed=asked["allow_leak"])
+    leak = _leak(weights, episodes.source.class_hashes, allowed=asked["allow_leak"])
     meta = checkpoint.to(weights.meta, place)
     mapper = build.mapper(run_config, algorithm, meta, episodes, train=False)
     result, accuracy = test(

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from metavision.console import note, stderr
 from metavision.records.run import Run
+from metavision.records.statistics import figure
 from metavision.tracking.base import Notice, Tracker
 
 
@@ -69,9 +70,10 @@ class Recorder:
         self._bar(f"test {name}" if name != "trained" else "test", n, done)
 
     def _show(self, row: Mapping[str, Any]) -> None:
-        figures = f"loss {row['loss']:.3f}  accuracy {100 * row['accuracy']:.1f} %"
+        metric = "accuracy" if "accuracy" in row else "mse"
+        figures = f"loss {row['loss']:.3f}  {metric} {figure(row[metric], metric)}"
         if row["split"] == "val":
-            note(f"step {row['step']:>6}  validation  {figures} ± {100 * row['accuracy_half_width']:.1f}")
+            note(f"step {row['step']:>6}  validation  {figures} ± {figure(row[f'{metric}_half_width'], metric)}")
             return
         figures += f"  {row['timing']['tasks_per_second']:.1f} tasks/s"
         if self.progress.disable:

@@ -13,9 +13,7 @@ from metavision.backbones.pixels import Pixels
 from metavision.cli import results
 from metavision.cli.recorder import Recorder
 from metavision.console import note
-from metavision.data.batches import Episodes
 from metavision.data.guard import disjoint
-from metavision.data.minibatches import Minibatches
 from metavision.data.source import DataSet
 from metavision.engine import checkpoint, device
 from metavision.engine.checkpoint import Checkpoint
@@ -23,7 +21,6 @@ from metavision.engine.mapping import Mapper
 from metavision.engine.testing import Contender, test
 from metavision.engine.train import Plan, train
 from metavision.errors import InputError, suggestion
-from metavision.problems.classification import Classification
 from metavision.records.provenance import provenance
 from metavision.records.run import Run
 from metavision.records.selection import RULES
@@ -74,7 +71,7 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
     disjoint(sources)
     scaling = build.scaling(config, sources["train"])
     key = seed("train", config["seed"])
-    tasks: Episodes | Minibatches
+    tasks: build.Tasks
     if build.pretrained(config):
         tasks = build.minibatches(config, sources["train"], key, place, scaling=scaling, augment=augment)
     else:
@@ -139,7 +136,7 @@ def _tested(
 ) -> dict[str, Any]:
     """The result of a run. Only here is test data opened."""
     n = config["budget"]["test_episodes"]
-    place, scaling = plan.train.device, plan.train.images.scaling
+    place, scaling = plan.train.device, build.scaling_of(plan.about)
     spec = build.specs(config)["test"]
     episodes = build.episodes(config, data.source("test"), spec, EPISODE_SEED, place, scaling=scaling)
     trained = Contender(plan.tester, checkpoint.to(selected.meta, place), plan.test_mapper)
@@ -150,7 +147,7 @@ def _tested(
         "name": run.name,
         "seed": config["seed"],
         "step": selected.step,
-        "selection": RULES[config["selection"]],
+        "selection": RULES[config["selection"]].format(metric=plan.tester.problem.metric),
         "train_split_hash": plan.about["split_hash"],
     }
     return about | result
@@ -161,13 +158,13 @@ def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
     if name == "untrained":
         meta = plan.tester.calibrate(plan.meta, plan.train.pool(plan.calibration_images))
         return Contender(plan.tester, meta, plan.test_mapper)
-    way = plan.validation.sampler.spec.way
-    return Contender(ProtoNet(backbone=Pixels(data.shape), problem=Classification(way)), Meta({}, {}), Mapper("loop"))
+    problem = plan.tester.problem
+    return Contender(ProtoNet(backbone=Pixels(data.shape), problem=problem), Meta({}, {}), Mapper("loop"))
 
 
 def _in_words(plan: Plan, place: torch.device) -> str:
     mapper = plan.train_mapper
     how = "one task after another" if mapper.strategy == "loop" else f"up to {mapper.chunk} tasks at once"
     engine = f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {how}"
-    data = ", ".join(f"{tasks.source.split} {tasks.images.resident.where}" for tasks in (plan.train, plan.validation))
+    data = ", ".join(f"{tasks.source.split} {tasks.where}" for tasks in (plan.train, plan.validation))
     return f"{engine}\ndata: {plan.train.source.name}, {data}"

@@ -12,9 +12,11 @@ from metavision.data.ahead import Ahead
 from metavision.data.augment.base import Augmentation
 from metavision.data.augment.tasks import TURNS, mix, turn_classes
 from metavision.data.draws import integers, random_words, uniform
+from metavision.data.enumeration import Enumeration
 from metavision.data.episodes import Draw, Rows, Sampler
 from metavision.data.images import Images, spread
 from metavision.data.source import Source
+from metavision.data.spec import EpisodeSpec
 from metavision.errors import InputError
 from metavision.seeds import seed
 from metavision.types import Episode, Examples, Inputs
@@ -63,6 +65,28 @@ class Episodes:
     def __len__(self) -> int:
         """How many episodes there are; a list without end has 2^63."""
         return len(self.sampler) if isinstance(self.sampler, Sized) else sys.maxsize
+
+    @property
+    def spec(self) -> EpisodeSpec:
+        return self.sampler.spec
+
+    @property
+    def seed(self) -> int:
+        return self.sampler.seed
+
+    @property
+    def key(self) -> int:
+        return self.sampler.key
+
+    @property
+    def replacement(self) -> bool:
+        """Whether an image can be in several episodes."""
+        return not isinstance(self.sampler, Enumeration)
+
+    @property
+    def where(self) -> str:
+        """Where the pixels are."""
+        return self.images.resident.where
 
     @property
     def source(self) -> Source:

@@ -54,6 +54,11 @@ class Minibatches:
     def device(self) -> torch.device:
         return self.images.device
 
+    @property
+    def where(self) -> str:
+        """Where the pixels are."""
+        return self.images.resident.where
+
     def batch(self, indices: Sequence[int]) -> Examples:
         """Batches `indices` as if each were a task: x (T, size, C, H, W), y (T, size)."""
         return trees.stack([self[i] for i in indices])

@@ -5,7 +5,7 @@ from typing import Literal
 
 from metavision.errors import InputError
 
-LEAST = {"way": 2, "shot": 1, "query": 1, "way_min": 2, "shot_min": 1, "unlabelled": 0, "distractors": 0}
+LEAST = {"way": 1, "shot": 1, "query": 1, "way_min": 2, "shot_min": 1, "unlabelled": 0, "distractors": 0}
 
 
 @dataclass(frozen=True)

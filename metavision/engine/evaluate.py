@@ -7,6 +7,7 @@ import torch
 
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
+from metavision.data.own import OwnEpisodes
 from metavision.engine.mapping import Mapper
 from metavision.trees import concatenate
 from metavision.types import Episode, Meta, Metrics, P
@@ -17,7 +18,7 @@ TASKS_AT_ONCE = 32  # read from the source together; how many are mapped at once
 def evaluate(
     algorithm: Algorithm,
     meta: Meta,
-    episodes: Episodes,
+    episodes: Episodes | OwnEpisodes,
     n: int,
     mapper: Mapper,
     progress: Callable[[int], None] | None = None,

@@ -1,5 +1,6 @@
 """Mapping a function of one task over the tasks of a batch, in chunks that fit into memory."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +14,9 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.types import Meta, Metrics, P
 
-CPU_CHUNK = 256 * 2**20  # bytes; measured on MAML and ProtoNet at 28 and 84 pixels: gains end near here
+CPU_CHUNK = 256 * 2**20  # bytes made; measured on MAML and ProtoNet at 28 and 84 pixels: gains end near here
+CALL, BANDWIDTH = 5e-6, 5e9  # seconds a call of a small operation, and bytes a second of large ones, on a CPU
+MOST_ON_CPU, CPU_MEMORY = 32, 2**30  # tasks and bytes at once where calls take the time
 Score = Callable[[P, Any], tuple[torch.Tensor, Metrics]]
 
 
@@ -72,7 +75,7 @@ def count(tasks: Any) -> int:
 
 
 class Footprint(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made in it: an upper bound on what one task holds at once.
+    """What one task takes: the bytes of all tensors that are made, of those alive at once, and the calls.
 
     Below the transforms of torch.func, so that the inner gradients are counted; deterministic, so that a resumed run
     is cut into the same chunks.
@@ -80,12 +83,31 @@ class Footprint(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes = 0
+        self.made = self.alive = self.peak = self.calls = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.bytes += sum(t.numel() * t.element_size() for t in trees.tensors(out))
+        self.calls += 1
+        for tensor in trees.tensors(out):
+            size = tensor.numel() * tensor.element_size()
+            self.made += size
+            self.alive += size
+            weakref.finalize(tensor, self._freed, size)
+        self.peak = max(self.peak, self.alive)
         return out
+
+    def _freed(self, size: int) -> None:
+        self.alive -= size
+
+    def mapped_on_cpu(self, *, train: bool) -> int:
+        """How many tasks are mapped at once on a CPU."""
+        if not train and self.calls * CALL > self.made / BANDWIDTH:  # the calls are what takes the time
+            return min(MOST_ON_CPU, CPU_MEMORY // max(self.peak, 1))
+        return CPU_CHUNK // max(self.made, 1)
+
+    def mapped(self, memory: int, *, train: bool) -> int:
+        """How many tasks fit into so many bytes; in training the graph keeps all that is made."""
+        return memory // max(self.made if train else self.peak, 1)
 
 
 def fitted(
@@ -113,15 +135,17 @@ def fitted(
         return Mapper("loop", 1, autocast)
     if chunk is None:
         on_cpu = trees.tensors(task)[0].device.type == "cpu"
-        budget = CPU_CHUNK if strategy == "auto" and on_cpu else int(memory * 2**30)
-        chunk = max(1, budget // _footprint(algorithm, meta, task, train=train))
+        needs = _footprint(algorithm, meta, task, train=train)
+        if strategy == "auto" and on_cpu:
+            chunk = max(1, needs.mapped_on_cpu(train=train))
+        else:
+            chunk = max(1, needs.mapped(int(memory * 2**30), train=train))
     return Mapper("vmap" if chunk > 1 or strategy == "vmap" else "loop", chunk, autocast)
 
 
-def _footprint(algorithm: Algorithm, meta: Meta, task: Any, *, train: bool) -> int:
-    """Bytes that one task makes."""
+def _footprint(algorithm: Algorithm, meta: Meta, task: Any, *, train: bool) -> Footprint:
     one = Mapper("loop")
-    with torch.random.fork_rng(devices=[]), Footprint() as made:
+    with torch.random.fork_rng(devices=[]), Footprint() as needs:
         if train:
             algorithm.meta_grad(meta, task, one)
         else:
@@ -129,4 +153,4 @@ def _footprint(algorithm: Algorithm, meta: Meta, task: Any, *, train: bool) -> i
                 one.map(
                     lambda params, episode: algorithm.score(Meta(params, meta.buffers), episode)[0], meta.params, task
                 )
-    return max(made.bytes, 1)
+    return needs

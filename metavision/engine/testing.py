@@ -9,7 +9,8 @@ import numpy as np
 
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
-from metavision.data.enumeration import Enumeration
+from metavision.data.own import OwnEpisodes, OwnSource
+from metavision.data.source import Source
 from metavision.engine.evaluate import evaluate
 from metavision.engine.mapping import Mapper
 from metavision.records.statistics import estimate
@@ -34,7 +35,7 @@ class Contender:
 def test(
     trained: Contender,
     references: Mapping[str, Contender],
-    episodes: Episodes,
+    episodes: Episodes | OwnEpisodes,
     n: int,
     progress: Callable[[str, int], None],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -43,35 +44,37 @@ def test(
     An inner-loop method is scored before adaptation as well: with labels in random order it must be at chance.
 
     Returns:
-        The result as JSON: `accuracy` as an estimate, `before_adaptation`, and for every reference its accuracy and the
-        paired `difference`; and the accuracy of every episode, (n,) by contender.
+        The result as JSON: the problem's metric as an estimate, `before_adaptation`, and for every reference its metric
+        and the paired `difference`; and the metric of every episode, (n,) by contender.
     """
     contenders = {"trained": trained, **references}
     if (unadapted := trained.algorithm.before_adaptation()) is not None:
         contenders["before_adaptation"] = Contender(unadapted, trained.meta, trained.mapper)
+    metric = trained.algorithm.problem.metric
     accuracy = {
-        name: evaluate(c.algorithm, c.meta, episodes, n, c.mapper, partial(progress, name))["accuracy"]
+        name: evaluate(c.algorithm, c.meta, episodes, n, c.mapper, partial(progress, name))[metric]
         for name, c in contenders.items()
     }
     estimates = {name: estimate(values, "episodes") for name, values in accuracy.items()}
-    spec, source = episodes.sampler.spec, episodes.sampler.source
+    spec, source = episodes.spec, episodes.source
     result = {
-        "accuracy": estimates["trained"].as_dict(),
-        "episodes": {"way": spec.way, "shot": spec.shot, "query": spec.query, "n": n, "seed": episodes.sampler.seed},
+        "metric": metric,
+        metric: estimates["trained"].as_dict(),
+        "episodes": {"way": spec.way, "shot": spec.shot, "query": spec.query, "n": n, "seed": episodes.seed},
         "composition": spec.varied,
-        "replacement": not isinstance(episodes.sampler, Enumeration),
-        "classes": "the same as in training, with other images" if source.shared else "new",
+        "replacement": episodes.replacement,
+        "classes": _novelty(source),
         "data": source.name,
         "split": source.split,
         "split_hash": source.fingerprint,
-        "episodes_hash": f"{episodes.sampler.key:016x}",
-        "chance": 1 / spec.way,
+        "episodes_hash": f"{episodes.key:016x}",
+        "chance": trained.algorithm.problem.chance,
         "normalisation": trained.algorithm.backbone.norm,
         "transductive": trained.algorithm.transductive,
         "track": "strict",
         "references": {
             name: {
-                "accuracy": estimates[name].as_dict(),
+                metric: estimates[name].as_dict(),
                 "difference": estimate(accuracy["trained"] - accuracy[name], "episodes, paired").as_dict(),
             }
             for name in references
@@ -80,3 +83,9 @@ def test(
     if unadapted is not None:
         result["before_adaptation"] = estimates["before_adaptation"].as_dict()
     return result, accuracy
+
+
+def _novelty(source: Source | OwnSource) -> str:
+    if source.shared:
+        return "the same as in training, with other images"
+    return "new" if source.classes else "not known to be new: tasks are drawn anew"

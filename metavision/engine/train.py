@@ -11,6 +11,7 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.minibatches import Minibatches
+from metavision.data.own import OwnEpisodes
 from metavision.engine import checkpoint as checkpoints
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.evaluate import evaluate
@@ -55,8 +56,8 @@ class Plan:
     meta: Meta
     optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
     schedule: Schedule
-    train: Episodes | Minibatches
-    validation: Episodes
+    train: Episodes | OwnEpisodes | Minibatches
+    validation: Episodes | OwnEpisodes
     train_mapper: Mapper
     test_mapper: Mapper
     meta_batch: int
@@ -180,10 +181,11 @@ class _Trainer:
     def _validate(self) -> None:
         plan, meta = self.plan, self._calibrated()
         scores = evaluate(plan.tester, meta, plan.validation, plan.validation_episodes, plan.test_mapper)
-        accuracy = estimate(scores["accuracy"], "episodes")
+        problem = plan.tester.problem
+        figure = estimate(scores[problem.metric], "episodes")
         means = {name: float(values.mean()) for name, values in scores.items()}
-        row = {"step": self.step, "split": "val"} | means | {"accuracy_half_width": accuracy.half_width}
-        self.best = self.best.seen(self.step, accuracy.mean)
+        row = {"step": self.step, "split": "val"} | means | {f"{problem.metric}_half_width": figure.half_width}
+        self.best = self.best.seen(self.step, figure.mean if problem.higher else -figure.mean)
         self.observer.logged(row, 0)
         if plan.keep_best and self.best.step == self.step:
             self._save("best")

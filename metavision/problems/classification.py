@@ -1,11 +1,13 @@
 """Classification into the k classes of an episode."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metavision.errors import InputError
 from metavision.types import Examples, Metrics
 
 
@@ -14,6 +16,17 @@ class Classification:
     """Cross-entropy and accuracy over `way` classes; padding counts for nothing."""
 
     way: int
+
+    metric: ClassVar[str] = "accuracy"
+    higher: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.way < 2:
+            raise InputError(f"way is {self.way}; an episode needs at least 2")
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.way
 
     @property
     def outputs(self) -> int:
@@ -35,7 +48,7 @@ class Classification:
     def metrics(self, logits: Tensor, examples: Examples) -> Metrics:
         """`accuracy`: the fraction of examples whose highest logit is their class's."""
         right = (logits.argmax(-1) == examples.y).to(logits.dtype)
-        return {"accuracy": masked_mean(right, examples.mask)}
+        return {self.metric: masked_mean(right, examples.mask)}
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

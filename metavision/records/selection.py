@@ -6,11 +6,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Best:
-    """Follows the validation accuracy of a run.
+    """Follows the validation metric of a run.
 
     Args:
         step: of the best validation so far; -1 before the first.
-        value: its accuracy.
+        value: its metric, negated where less is better.
         stale: validations since then.
     """
 
@@ -26,4 +26,4 @@ class Best:
         return {"step": self.step, "value": self.value, "stale": self.stale}
 
 
-RULES = {"best": "highest validation accuracy, the first of equals", "last": "last step"}
+RULES = {"best": "best validation {metric}, the first of equals", "last": "last step"}

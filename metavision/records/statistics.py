@@ -25,11 +25,18 @@ class Estimate:
     n: int
     resampled: str
 
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} ± {100 * self.half_width:.2f} %"
+    def text(self, metric: str) -> str:
+        """As people read it: accuracies in percent, others as they are."""
+        return f"{figure(self.mean, metric)} ± {figure(self.half_width, metric)}{' %' * (metric == 'accuracy')}"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def figure(value: float, metric: str, *, signed: bool = False) -> str:
+    """A number of a metric, without its unit: accuracies in percent."""
+    sign = "+" if signed else ""
+    return format(100 * value, f"{sign}.2f") if metric == "accuracy" else format(value, f"{sign}.4f")
 
 
 def estimate(values: np.ndarray, resampled: str) -> Estimate:
