@@ -35,7 +35,7 @@ def main() -> None:
         print(shown.stdout, end="")
         if str(ROOT) in shown.stdout:
             sys.exit("the checkout was imported, not the wheel")
-        command = [here / "venv" / "bin" / "metavision", "train", "budget=smoke", "data=glyphs"]
+        command = [here / "venv" / "bin" / "metavision", "train", "budget=smoke", "budget.steps=20", "data=glyphs"]
         subprocess.run(command, cwd=here, env=environment, check=True)
         if not list(here.glob("outputs/*/seed0/DONE")):
             sys.exit("the run did not finish")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ class MAML(Algorithm):
         rule: the inner-loop update.
         steps: inner steps in meta-training.
         test_steps: inner steps in evaluation.
+        test_lr: inner learning rate in evaluation; None: that of the rule.
         first_order: treat the inner gradients as constants (FOMAML).
         moves: what the inner loop moves: `all`; the `head` alone (ANIL, Rapid Learning or Feature Reuse?, Raghu et al.,
             2020, https://arxiv.org/abs/1909.09157); or the `backbone` alone (BOIL, Oh et al., 2021,
@@ -38,6 +39,7 @@ class MAML(Algorithm):
     rule: Rule
     steps: int = 5
     test_steps: int = 10
+    test_lr: float | None = None
     first_order: bool = False
     moves: Literal["all", "head", "backbone"] = "all"
 
@@ -46,6 +48,9 @@ class MAML(Algorithm):
     def __post_init__(self) -> None:
         if self.steps < 0 or self.test_steps < 0:
             raise InputError(f"algo.steps={self.steps} and algo.test_steps={self.test_steps} must not be negative")
+        if self.test_lr is not None and (self.rule.learns_rates or not self.test_lr > 0):
+            why = "its rates are learned" if self.rule.learns_rates else "it must be above 0"
+            raise InputError(f"algo.test_lr is {self.test_lr}; {why}")
 
     def init(self, generator: torch.Generator) -> Meta:
         params = super().init(generator).params
@@ -96,7 +101,10 @@ class MAML(Algorithm):
         return self.outputs(task, meta.buffers, query, max(self.steps - 1, 0))
 
     def for_evaluation(self) -> Self:
-        return replace(super().for_evaluation(), steps=self.test_steps)
+        rule: Any = self.rule
+        if self.test_lr is not None:
+            rule = replace(rule, lr=self.test_lr)
+        return replace(super().for_evaluation(), steps=self.test_steps, rule=rule)
 
     def before_adaptation(self) -> Self | None:
         return replace(self, steps=0)

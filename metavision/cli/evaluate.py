@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from metavision import build, config
 from metavision.algorithms.base import Algorithm
 from metavision.cli import results
-from metavision.cli.launch import launch
+from metavision.cli.launch import Done, launch
 from metavision.engine import checkpoint, device
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.testing import Contender, test
@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
     return launch("evaluate", job, words)
 
 
-def job(cfg: DictConfig) -> int:
+def job(cfg: DictConfig) -> Done:
     """One evaluation, recorded below the run as `evaluations/<id>`."""
     asked = config.plain(cfg)
     config.check(asked)
@@ -36,7 +36,7 @@ def job(cfg: DictConfig) -> int:
         record.write("result.json", result)
         record.finish()
     results.show(result, record.folder)
-    return 0
+    return Done(result, record.folder)
 
 
 def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, Any]:

@@ -3,33 +3,58 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metavision import config
+from metavision.cli import results
 from metavision.cli.guard import guarded
 from metavision.errors import InputError, suggestion
 
 HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
-Job = Callable[[DictConfig], int]
+
+
+class Done(NamedTuple):
+    """A finished job."""
+
+    result: Mapping[str, Any]
+    folder: Path
+
+
+Job = Callable[[DictConfig], Done]
 
 
 def launch(verb: str, job: Job, words: list[str]) -> int:
     """Runs `job` once for every combination that the words ask for; the worst exit code is the command's.
+
+    Several jobs end in one table of their results, and a list of those that failed.
 
     Raises:
         InputError: the words can't be composed into a configuration; nothing was run.
     """
     config.register()
     codes: list[int] = []
+    done: list[Done] = []
+    failed: list[str] = []
+    if str(Path.cwd()) not in sys.path:  # a user's own module is found where the command is given
+        sys.path.append(str(Path.cwd()))
 
     def task(cfg: DictConfig) -> None:
-        codes.append(guarded(lambda: job(cfg)))  # one job's failure must not end the others
+        def one() -> int:
+            done.append(job(cfg))
+            return 0
+
+        codes.append(guarded(one))  # one job's failure must not end the others
+        if codes[-1]:
+            failed.append(" ".join(HydraConfig.get().overrides.task))
 
     # Hydra reads the command line itself, and hides the causes of its errors unless told otherwise.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -42,6 +67,8 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
         raise
     except OSError as error:
         raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
+    if len(codes) > 1:
+        results.overview(done, failed)
     return max(codes, default=0)
 
 

@@ -1,9 +1,10 @@
 """The results table at the end of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from metavision.console import note, stdout
@@ -17,18 +18,13 @@ NAMES = {"untrained": "the same, untrained", "pixels": "nearest centroid on pixe
 def show(result: Mapping[str, Any], folder: Path) -> None:
     """Prints a result with all that must be known to read it."""
     e, metric = result["episodes"], result["metric"]
-    table = Table(
-        title=f"{result['data']} {result['split']}, {e['way']}-way {e['shot']}-shot {e['query']}-query",
-        title_justify="left",
-    )
+    table = Table(title=_about(result), title_justify="left")
     table.add_column("")
     table.add_column(metric, justify="right")
     table.add_column("difference", justify="right")
     table.add_row(result["name"], f"[bold]{Estimate(**result[metric]).text(metric)}[/bold]", "")
     for name, reference in result.get("references", {}).items():
-        mean, width = (reference["difference"][part] for part in ("mean", "half_width"))
-        difference = f"{figure(mean, metric, signed=True)} ± {figure(width, metric)}"
-        table.add_row(NAMES.get(name, name), Estimate(**reference[metric]).text(metric), difference)
+        table.add_row(NAMES.get(name, name), Estimate(**reference[metric]).text(metric), _difference(result, name))
     if "before_adaptation" in result:
         table.add_row("before adaptation", Estimate(**result["before_adaptation"]).text(metric), "")
     if result["chance"] is not None:
@@ -48,8 +44,49 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     stdout.print(f"record: {folder}", soft_wrap=True, markup=False)
 
 
-def show_finished(run: Run) -> None:
-    """Prints the stored result of a run, and says if the code is another by now."""
-    show(run.read("result.json"), run.folder)
+def overview(done: Sequence[tuple[Mapping[str, Any], Path]], failed: Sequence[str]) -> None:
+    """Prints one table of several results, and which jobs failed."""
+    abouts = [_about(result) for result, _ in done]
+    one = len(set(abouts)) == 1
+    table = Table(title=f"all of them{f': {abouts[0]}' if one else ''}", title_justify="left")
+    references = list(dict.fromkeys(name for result, _ in done for name in result.get("references", {})))
+    table.add_column("run", no_wrap=True)
+    if not one:
+        table.add_column("episodes")
+    table.add_column("result", justify="right", no_wrap=True)
+    for name in references:
+        table.add_column(f"minus {name}", justify="right", no_wrap=True)
+    for (result, _), about in zip(done, abouts, strict=True):
+        metric = result["metric"]
+        cells = [_difference(result, name) for name in references]
+        figure_ = Estimate(**result[metric]).text(metric) + (" †" if result["transductive"] else "  ")
+        table.add_row(result["name"], *([] if one else [about]), figure_, *cells)
+    if done:
+        stdout.print(table)
+        stdout.print(
+            "± is half a 95 % interval over the episodes, the same for every row; † transductive", soft_wrap=True
+        )
+    for words in failed:
+        stdout.print(f"[bold red]failed[/bold red]: {escape(words)}", soft_wrap=True)
+
+
+def _about(result: Mapping[str, Any]) -> str:
+    e = result["episodes"]
+    return f"{result['data']} {result['split']}, {e['way']}-way {e['shot']}-shot {e['query']}-query"
+
+
+def _difference(result: Mapping[str, Any], name: str) -> str:
+    """To a reference, in pairs; empty where it was not tested."""
+    if (reference := result.get("references", {}).get(name)) is None:
+        return ""
+    mean, width = (reference["difference"][part] for part in ("mean", "half_width"))
+    return f"{figure(mean, result['metric'], signed=True)} ± {figure(width, result['metric'])}"
+
+
+def show_finished(run: Run) -> dict[str, Any]:
+    """Prints the stored result of a run, says if the code is another by now, and returns the result."""
+    result = run.read("result.json")
+    show(result, run.folder)
     if run.read("provenance.json").get("code") != code():
         note("the code has changed since this run")
+    return result

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metavision import config
-from metavision.cli.launch import launch
+from metavision.cli.launch import Done, launch
 from metavision.cli.results import show_finished
 from metavision.console import note
 from metavision.records.run import Run, run_id
@@ -17,7 +17,7 @@ def main(words: list[str]) -> int:
     return launch("train", job, words)
 
 
-def job(cfg: DictConfig) -> int:
+def job(cfg: DictConfig) -> Done:
     """One run: shows its result if it is finished, goes on with it if it is not."""
     resolved = config.plain(cfg)
     config.check(resolved)
@@ -27,13 +27,11 @@ def job(cfg: DictConfig) -> int:
             run.clear()
         if run.done:
             note("this run is finished; rerun=true runs it afresh")
-            show_finished(run)
-            return 0
+            return Done(show_finished(run), run.folder)
         from metavision.cli.training import run_to_the_end  # torch is not needed to show a result
 
         run.write("overrides.txt", "\n".join(HydraConfig.get().overrides.task) + "\n")
-        run_to_the_end(resolved, run)
-    return 0
+        return Done(run_to_the_end(resolved, run), run.folder)
 
 
 def folder(resolved: dict[str, Any]) -> Path:

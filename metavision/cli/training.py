@@ -31,8 +31,8 @@ EPISODE_SEED = 0  # of validation and test: the same episodes whatever the run's
 REFERENCES = ("untrained", "pixels")
 
 
-def run_to_the_end(config: Mapping[str, Any], run: Run) -> None:
-    """Trains from where the run stands, tests, and writes DONE last.
+def run_to_the_end(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Trains from where the run stands, tests, writes DONE last, and returns the result.
 
     Raises:
         InputError: the configuration can't be built on the data at hand.
@@ -61,6 +61,7 @@ def run_to_the_end(config: Mapping[str, Any], run: Run) -> None:
     finally:
         recorder.close(result, checkpoint.find(run.folder) if result else None)
     results.show(result, run.folder)
+    return result
 
 
 def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Plan:

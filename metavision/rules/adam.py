@@ -1,7 +1,7 @@
 """Adam without momentum, the inner loop of Reptile."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class Adam:
     lr: float = 0.001
     beta2: float = 0.999
     epsilon: float = 1e-8
+
+    learns_rates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and 0 <= self.beta2 < 1 and self.epsilon > 0):

@@ -1,6 +1,6 @@
 """The contract of an inner-loop update."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -11,7 +11,12 @@ class Rule(Protocol):
     """How fast weights move; a pure function, so that it maps over tasks and can be differentiated through.
 
     Random draws belong into `init`, never into `start` or `step`, which are mapped.
+
+    Attributes:
+        learns_rates: whether learning rates are learned; else there is a field `lr`.
     """
+
+    learns_rates: ClassVar[bool]
 
     def init(self, params: P, generator: torch.Generator) -> P:
         """What the rule itself learns, such as learning rates."""

@@ -1,6 +1,7 @@
 """Gradient descent along gradients that are bent by learned matrices."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ class Curvature:
     """
 
     lr: float = 0.01
+
+    learns_rates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.lr > 0:

@@ -1,6 +1,7 @@
 """Gradient descent with a learned rate for every weight."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,8 @@ class LearnedLR:
     """
 
     lr: float = 0.01
+
+    learns_rates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.lr > 0:

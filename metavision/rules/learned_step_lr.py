@@ -1,6 +1,7 @@
 """Gradient descent with a learned rate for every layer in every step."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -24,6 +25,8 @@ class LearnedStepLR:
 
     lr: float = 0.01
     steps: int = 5
+
+    learns_rates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and self.steps >= 1):

@@ -1,6 +1,7 @@
 """Gradient descent with a fixed learning rate."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -18,6 +19,8 @@ class SGD:
     """
 
     lr: float = 0.01
+
+    learns_rates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.lr > 0:

@@ -100,6 +100,16 @@ def test_test_steps_hold_in_evaluation_alone() -> None:
     assert (algorithm.steps, algorithm.for_evaluation().steps, algorithm.before_adaptation().steps) == (1, 7, 0)
 
 
+def test_the_rate_of_evaluation_is_a_setting_of_its_own() -> None:
+    algorithm = built("maml", "algo.test_lr=0.5", "algo.rule.lr=0.1")
+    assert (algorithm.rule.lr, algorithm.for_evaluation().rule.lr) == (0.1, 0.5)
+    assert built("maml", "algo.rule.lr=0.1").for_evaluation().rule.lr == 0.1
+    with pytest.raises(InputError, match="its rates are learned"):
+        built("metasgd", "algo.test_lr=0.5")
+    with pytest.raises(InputError, match="must be above 0"):
+        built("maml", "algo.test_lr=-1")
+
+
 def test_metasgds_gradient_is_learn2learns() -> None:
     """By weights and by rates, which are spread about, so that none stands for another."""
     l2l = learn2learn()

@@ -149,7 +149,8 @@ def test_ordinary_classification_is_marked(capsys: pytest.CaptureFixture[str], t
 
 
 def test_episodes_of_every_kind_train(capsys: pytest.CaptureFixture[str]) -> None:
-    small = "backbone.filters=4 references=[] logger=none budget=smoke budget.validation_episodes=8 engine.threads=1"
+    small = "backbone.filters=4 references=[] logger=none engine.threads=1 budget=smoke budget.steps=20 "
+    small += "budget.validation_episodes=8"
     for words in (
         "algo=protonet episode.sizes=meta_dataset episode.way=20 episode.way_min=5 episode.shot=10 episode.query=5",
         "algo=maml algo.steps=1 episode.sizes=uniform episode.way_min=3 episode.shot=3",

@@ -170,10 +170,23 @@ def test_patience_ends_a_run_that_no_longer_improves() -> None:
     assert json.loads((run_folder() / "result.json").read_text())["step"] == 0
 
 
-def test_multirun_runs_every_combination() -> None:
-    assert main(["train", "-m", *SMALL, "logger=none", "seed=0,1", "budget.steps=2"]) == 0
+def test_multirun_runs_every_combination(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["logger=none", "seed=0,1", "budget.steps=2", "references=[untrained]"]
+    assert main(["train", "-m", *SMALL, *settings]) == 0
+    table = capsys.readouterr().out.split("all of them")[1]
+    for seed in (0, 1):
+        assert f"/seed{seed}" in table
+    assert "minus untrained" in table and "†" in table and "failed" not in table
     assert sorted(path.parent.name for path in Path("outputs").glob("*/*/DONE")) == ["seed0", "seed1"]
     assert len(list(Path("outputs").glob("maml-glyphs-*"))) == 1
+
+
+def test_a_failure_ends_no_other_job_and_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["logger=none", "budget.steps=2", "episode.way=5,5000", "references=[]"]
+    assert main(["train", "-m", *SMALL, *words]) == 2
+    out = capsys.readouterr().out
+    assert "failed: " in out and "episode.way=5000" in out.split("failed: ")[1]
+    assert len(list(Path("outputs").glob("maml-glyphs-*/seed0/DONE"))) == 1
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:
