@@ -11,6 +11,10 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.pages import followed  # noqa: E402
+
 SHOWN = "import metavision, metavision.config as c; print(metavision.__file__, c.folder())"
 
 
@@ -35,10 +39,13 @@ def main() -> None:
         print(shown.stdout, end="")
         if str(ROOT) in shown.stdout:
             sys.exit("the checkout was imported, not the wheel")
-        command = [here / "venv" / "bin" / "metavision", "train", "budget=smoke", "budget.steps=20", "data=glyphs"]
-        subprocess.run(command, cwd=here, env=environment, check=True)
-        if not list(here.glob("outputs/*/seed0/DONE")):
-            sys.exit("the run did not finish")
+        program = here / "venv" / "bin" / "metavision"
+        # An algorithm of a user's own, outside of the package, as the page on adding one has it.
+        ((_, *own),) = followed(ROOT / "docs" / "add-an-algorithm.md", here)
+        for words in (["train", "budget=smoke", "data=glyphs"], own):
+            subprocess.run([program, *words, "budget.steps=20"], cwd=here, env=environment, check=True)
+        if len(list(here.glob("outputs/*/seed0/DONE"))) != 2:
+            sys.exit("the runs did not finish")
 
 
 if __name__ == "__main__":
