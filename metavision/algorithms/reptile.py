@@ -32,13 +32,15 @@ class Reptile(MAML):
         return False
 
     def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
-        """The gradient of half the squared distance to the adapted params, which is the way from there."""
+        """The gradient of half the squared distance to the adapted params; loss and metrics are theirs on the same task."""
 
         def score(params: P, episode: Episode) -> tuple[torch.Tensor, Metrics]:
-            here = Meta(params, meta.buffers)
-            adapted = trees.detach(self.adapt(here, joined(episode.support, episode.query)))
+            here, both = Meta(params, meta.buffers), joined(episode.support, episode.query)
+            adapted = trees.detach(self.adapt(here, both))
             squares = [(params[name] - p).square().sum() for name, p in adapted.items()]
-            loss, metrics = self.score(Meta(trees.detach(params), meta.buffers), episode)
-            return torch.stack(squares).sum() / 2, {"loss": loss.detach(), **trees.detach(metrics)}
+            with torch.no_grad():
+                logits = self.predict(here, adapted, both.inputs)
+                loss, metrics = self.problem.loss(logits, both), self.problem.metrics(logits, both)
+            return torch.stack(squares).sum() / 2, {"loss": loss, **metrics}
 
         return mapper.mean_grad(score, meta.params, tasks)
