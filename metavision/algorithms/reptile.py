@@ -32,7 +32,7 @@ class Reptile(MAML):
         return False
 
     def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
-        """The gradient of half the squared distance to the adapted params; what is logged is theirs on the same task."""
+        """The gradient of half the squared distance to the adapted params; what is logged is theirs on the task."""
 
         def score(params: P, episode: Episode) -> tuple[torch.Tensor, Metrics]:
             here, both = Meta(params, meta.buffers), joined(episode.support, episode.query)
