@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types wheel bench gpu clean
+.PHONY: help setup demo test test-slow smoke lint types wheel bench gpu clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -26,6 +26,10 @@ test: setup  ## the tests, offline, some minutes
 
 test-slow: setup  ## the slow tests too
 	$(BIN)/python -m pytest -m 'not gpu and not network'
+
+smoke: setup  ## every algorithm learns: all of them on glyphs, under a minute each, in one table
+	$(BIN)/metavision train -m algo=$(shell ls conf/algo | sed 's/.yaml//' | paste -sd,) budget=smoke backbone.filters=16 \
+		'references=[untrained]' logger=none
 
 lint: setup  ## style
 	$(BIN)/ruff check

@@ -24,7 +24,7 @@ def by_learn2learn(algorithm: Algorithm) -> Algorithm:
         InputError: learn2learn has no such algorithm, or is not installed.
     """
     rule = getattr(algorithm, "rule", None)
-    if type(algorithm) is not MAML or not isinstance(rule, SGD | LearnedLR) or algorithm.moves == "backbone":
+    if type(algorithm) is not MAML or type(rule) not in (SGD, LearnedLR) or algorithm.moves == "backbone":
         raise InputError(
             f"engine=learn2learn runs maml, fomaml, anil and metasgd; {type(algorithm).__name__} as it is set needs "
             "engine=native"

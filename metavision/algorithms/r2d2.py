@@ -27,7 +27,9 @@ class R2D2(Algorithm):
         Meta-learning with differentiable closed-form solvers (Bertinetto et al., 2019),
         https://arxiv.org/abs/1805.08136
 
-    The penalty, and the scale and offset that turn outputs into logits, are learned.
+    The penalty, and the scale and offset that turn outputs into logits, are learned; the offset, the same for all
+    classes, changes no probability. Differs from the authors' code in that features are not followed by a 1, and that
+    the penalty is not multiplied by the number of examples.
 
     Args:
         penalty: where the penalty begins; it is learned as its logarithm.

@@ -22,7 +22,8 @@ class Reptile(MAML):
     In training a task is all of its examples, support and queries, as Reptile has no queries: set
     `episode.train.shot` and `query` so that they add up to its training shots.
 
-    Differs in that an inner step uses all examples of a task, where the paper's uses small batches of them.
+    Differs in that an inner step uses all examples of a task, where the paper's uses small batches of them, and in that
+    the averages of an inner Adam begin afresh in every task, where the authors' code keeps them.
     """
 
     first_order: bool = True

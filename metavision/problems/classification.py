@@ -41,8 +41,13 @@ class Classification:
         return logits.masked_fill(~present, -torch.inf)
 
     def loss(self, logits: Tensor, examples: Examples, smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy of logits (n, k), a scalar; `smoothing` of the labels goes to all classes alike."""
-        each = F.cross_entropy(logits, examples.y, reduction="none", label_smoothing=smoothing)
+        """Mean cross-entropy of logits (n, k), a scalar; `smoothing` of the labels goes to all classes there are."""
+        log_p = logits.log_softmax(-1)
+        each = F.nll_loss(log_p, examples.y, reduction="none")
+        if smoothing:
+            there = logits.isfinite()
+            others = -log_p.masked_fill(~there, 0).sum(-1) / there.sum(-1)
+            each = (1 - smoothing) * each + smoothing * others
         return masked_mean(each, examples.mask)
 
     def metrics(self, logits: Tensor, examples: Examples) -> Metrics:

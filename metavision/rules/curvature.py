@@ -1,17 +1,16 @@
 """Gradient descent along gradients that are bent by learned matrices."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from metavision.errors import InputError
+from metavision.rules.sgd import SGD
 from metavision.types import P
 
 
 @dataclass(frozen=True)
-class Curvature:
+class Curvature(SGD):
     """params - lr * MC(grads), with a learned matrix for each side of a weight: outputs, inputs, and kernel pixels.
 
     Reference:
@@ -25,14 +24,6 @@ class Curvature:
         lr: inner learning rate.
     """
 
-    lr: float = 0.01
-
-    learns_rates: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise InputError(f"the inner learning rate is {self.lr}; it must be above 0")
-
     def init(self, params: P, generator: torch.Generator) -> P:  # noqa: ARG002 - it draws nothing
         learned: P = {}
         for name, p in params.items():
@@ -41,9 +32,6 @@ class Curvature:
             for i, side in enumerate(_sides(p)):
                 learned[f"{name}.side{i}"] = torch.eye(side, dtype=p.dtype)
         return learned
-
-    def start(self, params: P) -> None:  # noqa: ARG002 - it remembers nothing
-        return None
 
     def step(self, rule: P, state: None, grads: P, params: P) -> tuple[P, None]:  # noqa: ARG002
         return {name: p - self.lr * _bent(rule, name, grads[name]) for name, p in params.items()}, None

@@ -11,7 +11,7 @@ from metavision.errors import InputError
 from metavision.seeds import generator
 from metavision.types import Episode, Examples, Meta
 from tests.algorithms.builds import built, composed
-from tests.algorithms.test_maml import Net, learn2learn
+from tests.algorithms.test_maml import Net, learn2learn, outer_loss
 from tests.conftest import toy_tasks
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -114,14 +114,7 @@ def test_metacurvatures_gradient_is_learn2learns() -> None:
     for name, learned in pairs:
         # On the second side theirs multiplies from the right, so it holds the transpose.
         learned.data.copy_(params[name].T if name.endswith("side1") else params[name])
-    total = torch.zeros(())
-    for t in range(2):
-        support, query, _ = trees.index(tasks, t)
-        learner = theirs.clone()
-        for _ in range(2):
-            learner.adapt(F.cross_entropy(learner(support.x), support.y))
-        total = total + F.cross_entropy(learner(query.x), query.y) / 2
-    total.backward()
+    outer_loss(theirs, tasks, 2).backward()
     for name, parameter in theirs.module.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=0, atol=1e-8, msg=name)
     for name, learned in pairs:

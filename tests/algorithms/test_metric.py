@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
 from metavision import trees
+from metavision.problems.classification import Classification
 from metavision.seeds import generator
+from metavision.types import Examples
 from tests.algorithms.builds import built
 from tests.conftest import toy_tasks
 
@@ -46,3 +49,13 @@ def test_r2d2_is_scaled_ridge_regression(penalty: float) -> None:
     fit = Ridge(alpha=penalty, fit_intercept=False, solver="svd").fit(support, np.eye(3)[y])
     np.testing.assert_allclose(logits, 4 * fit.predict(query), rtol=1e-7, atol=1e-9)
     assert float(params["solver.log_penalty"]) == pytest.approx(np.log(penalty))
+
+
+def test_smoothed_labels_pass_over_absent_classes() -> None:
+    """As if these were no classes at all."""
+    problem, few = Classification(5), Classification(3)
+    logits, y = torch.randn(7, 3, generator=generator("smooth")), torch.arange(7) % 3
+    more = torch.cat([logits, torch.full((7, 2), -torch.inf)], 1)
+    expected = F.cross_entropy(logits, y, label_smoothing=0.1)
+    for made, out in ((few, logits), (problem, more)):
+        torch.testing.assert_close(made.loss(out, Examples(torch.empty(7), y), 0.1), expected)
