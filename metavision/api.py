@@ -37,7 +37,7 @@ def load(run: str | Path) -> Loaded:
     found = checkpoint.read(path)
     config = found.about["config"]
     about = found.about
-    algorithm = build.algorithm(config, about["shape"], config["episode"]["way"], len(about["trained_on"]))
+    algorithm = build.algorithm(config, about["shape"], config["episode"]["way"], about["classes"])
     algorithm = algorithm.for_evaluation()
     checkpoint.fits(algorithm.init(torch.Generator()).params, found.meta.params, path)
     return Loaded(algorithm, found.meta, build.scaling_of(found.about))

@@ -1,5 +1,6 @@
 """From a resolved configuration to objects."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import torch
 
+from metavision import trees
 from metavision.algorithms.base import Algorithm
+from metavision.backbones.base import Backbone
 from metavision.config import locate
 from metavision.data.batches import PLAIN, Augment, Episodes
 from metavision.data.enumeration import Enumeration
@@ -20,6 +23,7 @@ from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import DataSet, Source
 from metavision.data.spec import EpisodeSpec
 from metavision.engine import checkpoint
+from metavision.engine.evaluate import TASKS_AT_ONCE
 from metavision.engine.mapping import Mapper, fitted
 from metavision.engine.schedules import Schedule
 from metavision.errors import InputError
@@ -84,24 +88,41 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
         way: classes of an episode.
         classes: of training, for what is pre-trained on all of them.
     """
-    if len(shape) != 3 and getattr(locate(config["backbone"]["_target_"]), "images", True):
-        raise InputError(f"this backbone takes images, and the data is of shape {tuple(shape)}; backbone=mlp takes it")
     given: dict[str, Any] = {
-        "backbone": make(config["backbone"], shape=shape),
+        "backbone": backbone(config, shape),
         "problem": make(config["problem"], way=way),
     }
     if pretrained(config):
         given["classes"] = classes
     options = config["algo"]
     if options.get("teacher") is not None:
-        path = checkpoint.find(Path(options["teacher"]))
-        given["teacher"] = lambda: checkpoint.read(path).meta
+        path = Path(str(options["teacher"]))  # read when it is first asked, which a test does not do
+        given["teacher"] = lambda: checkpoint.read(checkpoint.find(path)).meta
         options = {key: value for key, value in options.items() if key != "teacher"}
     learner = make(options, **given)
     if not (given["problem"].chance or learner.regresses):
         raise InputError(f"{type(learner).__name__} tells classes apart; to regress numbers takes algo=maml, say")
     adapter = config["engine"].get("adapter")
     return learner if adapter is None else locate(adapter)(learner)
+
+
+def backbone(config: Config, shape: tuple[int, int, int]) -> Backbone:
+    """`backbone`, for images of a shape (C, H, W).
+
+    Raises:
+        InputError: the network itself refuses its options.
+    """
+    if len(shape) != 3 and getattr(locate(config["backbone"]["_target_"]), "images", True):
+        raise InputError(f"this backbone takes images, and the data is of shape {tuple(shape)}; backbone=mlp takes it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without a number, which are refused below
+            made = make(config["backbone"], shape=shape)
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"backbone: {error}") from error
+    if made.features < 1:
+        raise InputError(f"backbone: {made.features} features are none to learn by")
+    return made
 
 
 def pretrained(config: Config) -> bool:
@@ -150,6 +171,11 @@ def episodes(
 ) -> Episodes | OwnEpisodes:
     """A stream of episodes of a split, on the device; without replacement, a list of them that ends."""
     if not isinstance(source, Source):
+        if spec.varied or not replacement or augment != PLAIN or config["scaling"] == "standard":
+            raise InputError(
+                f"{source.name} makes its tasks itself, of fixed sizes and with replacement; leave out episode.sizes, "
+                "balance, unlabelled, hierarchy, augment, scaling and replacement"
+            )
         return OwnEpisodes(source, spec, seed, device)
     sampler: Sampler = (EpisodeSampler if replacement else Enumeration)(source, spec, seed=seed)
     return Episodes(sampler, Images(pixels(config, source, device), scaling), augment)
@@ -171,8 +197,16 @@ def minibatches(
     """
     if not isinstance(source, Source):
         raise InputError(f"{source.name} makes tasks, and has no images to pre-train on; an episodic algo= is needed")
+    if augment.mix is not None or augment.turn_classes:
+        raise InputError("augment.mix and augment.turn_classes are of episodes; pre-training takes augment.batch")
     images = Images(pixels(config, source, device), scaling)
     return Minibatches(source, images, config["batch"], seed=seed, augmentation=augment.batch)
+
+
+def _sample(tasks: Tasks) -> Any:
+    """A batch of one task, padded as in a batch of many, where sizes vary."""
+    varied = isinstance(tasks, Episodes) and tasks.spec.padded
+    return trees.index(tasks.batch(range(TASKS_AT_ONCE)), slice(0, 1)) if varied else tasks.batch([0])
 
 
 def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, *, train: bool) -> Mapper:
@@ -181,7 +215,7 @@ def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, *, trai
     return fitted(
         learner,
         meta,
-        tasks.batch([0]),
+        _sample(tasks),
         strategy=engine["mapping"],
         chunk=engine["chunk"],
         memory=engine["memory"],

@@ -6,8 +6,8 @@ the signature of its target, so that a wrong option is found before any work, an
 
 import inspect
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -208,6 +208,10 @@ _LEAST = {
 }
 
 
+# What must be above 0, by path, where it is set.
+_POSITIVE = ("clip", "engine.memory", "engine.data_memory")
+
+
 def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
     for path, least in _LEAST.items():
         value: Any = config
@@ -215,6 +219,11 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
             value = value.get(key) if isinstance(value, Mapping) else None
         if isinstance(value, int) and value < least:
             yield f"{path} is {value}; it must be at least {least}"
+    for path in _POSITIVE:
+        node, _, key = path.rpartition(".")
+        value = (config.get(node, {}) if node else config).get(key)
+        if value is not None and not value > 0:
+            yield f"{path} is {value}; it must be above 0"
 
 
 # What cannot change a result has no part in a run's identity.
@@ -247,6 +256,12 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def beside(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved evaluation that decides its result."""
+    kept = {key: value for key, value in asked.items() if key != "device"}
+    return {**kept, "engine": _without(kept["engine"], _BESIDE_THE_RESULT["engine"])}
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Binds every node with a `_target_` to the signature of its target, and looks for numbers that make no sense.
 
@@ -255,8 +270,19 @@ def check(config: Mapping[str, Any]) -> None:
     """
     faults = [fault for path, node in _targets(config, "") for fault in _faults(path, node)]
     faults += _too_small(config)
+    if "augment" in config:
+        known = _augment_keys()
+        faults += [
+            f"augment has no option {key}{suggestion(key, known)}" for key in config["augment"] if key not in known
+        ]
     if faults:
         raise InputError("; and ".join(faults))
+
+
+def _augment_keys() -> list[str]:
+    from metavision.data.batches import Augment
+
+    return [option.name for option in fields(Augment)]
 
 
 def locate(path: str) -> Any:
@@ -276,6 +302,10 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _targets(value, f"{path}[{place}]")
 
 
+# What `build` gives to whatever it makes.
+GIVEN = ("shape", "backbone", "problem", "classes", "way", "params")
+
+
 def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     try:
         target = locate(node["_target_"])
@@ -293,6 +323,9 @@ def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path} has no option {key}{suggestion(key, parameters)}"
         elif not admits(hints.get(key, Any), value):
             yield f"{path}.{key} is {value!r}, of type {type(value).__name__}; it must be {describe(hints[key])}"
+    lacking = [p.name for p in parameters.values() if p.default is p.empty and p.name not in {*node, *GIVEN}]
+    if lacking:
+        yield f"{path} lacks {', '.join(lacking)}, which {node['_target_']} needs"
 
 
 def _hints(target: Any) -> dict[str, Any]:
@@ -302,6 +335,9 @@ def _hints(target: Any) -> dict[str, Any]:
         return {}
 
 
+_LISTS = (Sequence, list, tuple)
+
+
 def admits(hint: Any, value: Any) -> bool:
     """Whether a plain value fits an annotation; annotations of objects are not judged."""
     origin = get_origin(hint)
@@ -309,13 +345,12 @@ def admits(hint: Any, value: Any) -> bool:
         return value in get_args(hint)
     if origin in (Union, types.UnionType):
         return any(admits(option, value) for option in get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (str, bool, type(None)):
-        return isinstance(value, hint)
-    return True
+    if origin in _LISTS:
+        return isinstance(value, list) and all(admits(get_args(hint)[0], item) for item in value)
+    if hint in (int, float):
+        return isinstance(value, int | float if hint is float else int) and not isinstance(value, bool)
+    plain = hint in (str, bool, type(None)) or origin is Mapping
+    return not plain or isinstance(value, origin or hint)
 
 
 def describe(hint: Any) -> str:
@@ -324,6 +359,8 @@ def describe(hint: Any) -> str:
         return " or ".join(str(option) for option in get_args(hint))
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(describe(option) for option in get_args(hint))
+    if get_origin(hint) in _LISTS:
+        return "a list"
     return {type(None): "null", float: "a number", int: "a whole number", str: "text"}.get(
         hint, getattr(hint, "__name__", str(hint))
     )

@@ -55,7 +55,7 @@ class Learn2Learn(MAML):
             z, head = self.embed(still, buffers, support.inputs), nn.Linear(1, 1)
             learner = algorithms.MAML(_placed(head, trees.select(still, "head")), self._lr, self.first_order).clone()
             for _ in range(self.steps):
-                learner.adapt(self.problem.loss(learner(z), support))
+                learner.adapt(self._loss(learner(z), support))
             return trees.under("head", dict(learner.module.named_parameters()))
         net = _placed(_Net(copy.deepcopy(self.backbone)), {**still, **buffers})
         names = [name for name, _ in net.named_parameters()]
@@ -68,8 +68,11 @@ class Learn2Learn(MAML):
         else:
             learner = algorithms.MAML(net, self._lr, self.first_order).clone()
         for _ in range(self.steps):
-            learner.adapt(self.problem.loss(learner(support.x, support.mask), support))
+            learner.adapt(self._loss(learner(support.x, support.mask), support))
         return dict(learner.module.named_parameters())
+
+    def _loss(self, outputs: Tensor, support: Examples) -> Tensor:
+        return self.problem.loss(self.problem.among(outputs, support), support)
 
     @property
     def _lr(self) -> float:

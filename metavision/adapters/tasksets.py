@@ -46,7 +46,13 @@ class TaskSets:
             made = locate(self.make)
         except (ImportError, AttributeError, ValueError) as error:
             raise InputError(f"data.make is {self.make}, which can't be imported: {error}") from error
-        return dict(zip(SPLITS, made(**self.options), strict=True))
+        try:
+            sets = dict(zip(SPLITS, made(**self.options), strict=True))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"data.make={self.make} makes no three task sets of data.options: {error}") from error
+        if any(getattr(tasks, "num_tasks", -1) != -1 for tasks in sets.values()):
+            raise InputError("a task set that keeps its first tasks makes no fixed episodes; num_tasks must be -1")
+        return sets
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,12 +106,14 @@ class TaskSet:
 
 
 def sampled(tasks: Any, at: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A task as a function of a number: learn2learn draws from the global generators of Python and numpy."""
+    """A task as a function of a number: learn2learn draws from global generators."""
     kept = random.getstate(), np.random.get_state()  # noqa: NPY002 - theirs, put back
     random.seed(at)
     np.random.seed(at % 2**32)  # noqa: NPY002
     try:
-        x, y = tasks.sample()
+        with torch.random.fork_rng(devices=[]):  # of torchvision's augmentation
+            torch.manual_seed(at % 2**63)
+            x, y = tasks.sample()
     finally:
         random.setstate(kept[0])
         np.random.set_state(kept[1])  # noqa: NPY002

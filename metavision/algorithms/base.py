@@ -75,7 +75,9 @@ class Algorithm(ABC):
         """Loss and metrics on the query after adaptation to the support."""
         unlabelled = episode.query.inputs if self.uses_queries else episode.unlabelled
         task = self.adapt(meta, episode.support, unlabelled)
-        logits = self.problem.among(self.predict(meta, task, episode.query.inputs), episode.support)
+        outputs = self.predict(meta, task, episode.query.inputs)
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # of bfloat16, means have three digits
+        logits = self.problem.among(outputs, episode.support)
         return self.loss(logits, episode.query), self.problem.metrics(logits, episode.query)
 
     def loss(self, logits: Tensor, query: Examples) -> Tensor:

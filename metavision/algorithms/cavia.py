@@ -50,7 +50,7 @@ class CAVIA(MAML):
     def init(self, generator: torch.Generator) -> Meta:
         meta = super().init(generator)
         with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
-            film = nn.Linear(self.context, 2 * self._channels())
+            film = nn.Linear(self.context, 2 * self._places()[self.layer].channels)
         kept = {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
         rule = self.rule.init(self._moving(self._with_context(kept)), generator)
         return Meta(kept | trees.under("film", initial(film, generator)) | trees.under("rule", rule), {})
@@ -70,13 +70,8 @@ class CAVIA(MAML):
     def _with_context(self, params: P) -> P:
         return params | {"context": params["head.weight"].new_zeros(self.context)}
 
-    def _places(self) -> list[nn.Module]:
+    def _places(self) -> list[Norm | GroupNorm | NoNorm]:
         return [layer for layer in self.backbone.modules() if isinstance(layer, Norm | GroupNorm | NoNorm)]
-
-    def _channels(self) -> int:
-        """Of the maps that are modulated."""
-        convolutions = [layer for layer in self.backbone.modules() if isinstance(layer, nn.Conv2d)]
-        return convolutions[self.layer].out_channels
 
 
 @contextmanager

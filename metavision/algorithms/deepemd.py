@@ -48,9 +48,12 @@ class DeepEMD(Algorithm):
     rate: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.temperature > 0 and self.epsilon > 0 and self.iterations >= 1 and self.refine >= 0):
+        if not (
+            self.temperature > 0 and self.epsilon > 0 and self.iterations >= 1 and self.refine >= 0 and self.rate > 0
+        ):
             raise InputError(
-                f"algo.temperature={self.temperature} and algo.epsilon={self.epsilon} must be above 0, "
+                f"algo.temperature={self.temperature}, algo.epsilon={self.epsilon} and algo.rate={self.rate} must be "
+                "above 0, "
                 f"algo.iterations={self.iterations} at least 1, algo.refine={self.refine} at least 0"
             )
 
@@ -64,7 +67,7 @@ class DeepEMD(Algorithm):
         maps = prototypes(z, support.y, self.problem.way, support.mask)
         if len(z) <= self.problem.way:
             return maps
-        fixed, velocity = z.detach(), torch.zeros_like(maps)
+        fixed, velocity = z.detach(), None
 
         def loss(maps: Tensor) -> Tensor:
             return self.problem.loss(self.problem.among(self._likeness(fixed, maps), support), support)
@@ -72,8 +75,11 @@ class DeepEMD(Algorithm):
         change = torch.zeros_like(maps)
         for _ in range(self.refine):
             slope = grad(loss)(maps.detach() + change)
-            velocity = MOMENTUM * velocity + (1 - MOMENTUM) * slope
+            velocity = slope if velocity is None else MOMENTUM * velocity + (1 - MOMENTUM) * slope
             change = change - self.rate * velocity
+        if support.mask is not None:  # of one shot, behind the padding
+            classes = (F.one_hot(support.y, self.problem.way) * support.mask.unsqueeze(-1)).amax(0).sum()
+            change = torch.where(support.mask.sum() > classes, change, 0.0)
         return maps + change
 
     def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:

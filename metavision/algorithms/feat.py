@@ -26,7 +26,8 @@ class FEAT(Algorithm):
         near the mean of the class that comes of it (the balance's loss).
 
     The paper starts from a pre-trained backbone: `init=` a run of `algo=baseline`. Differs in that one learning rate
-    serves backbone and attention (there ten times more for the latter).
+    serves backbone and attention (there ten times more for the latter), and that no weights of the attention are
+    dropped.
 
     Args:
         temperature: of the distances; likewise `balance_temperature`, of those in the balance's loss.
@@ -57,26 +58,31 @@ class FEAT(Algorithm):
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Tensor:  # noqa: ARG002
         """Adapted prototypes (k, d)."""
-        z = self.embed(meta.params, meta.buffers, support.inputs)
-        k = self.problem.way
-        plain = prototypes(z, support.y, k, support.mask)
-        present = prototypes(torch.ones_like(z[:, :1]), support.y, k, support.mask).squeeze(-1) > 0
-        return self._attend(meta, plain, present.expand(k, k))
+        return self._adapted(meta, self.embed(meta.params, meta.buffers, support.inputs), support)
 
     def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:
         z = self.embed(meta.params, meta.buffers, query)
         return -squared_euclidean(z, task) / self.temperature
 
     def score(self, meta: Meta, episode: Episode) -> Score:
-        loss, metrics = super().score(meta, episode)
-        if self.balance and self.backbone.training:
-            loss = loss + self.balance * self._balance(meta, episode)
-        return loss, metrics
+        """In training, the balance's loss too; so features are had once for both."""
+        if not (self.balance and self.backbone.training):
+            return super().score(meta, episode)
+        support, query, _ = episode
+        z, zq = (self.embed(meta.params, meta.buffers, part.inputs) for part in (support, query))
+        logits = -squared_euclidean(zq, self._adapted(meta, z, support)) / self.temperature
+        logits = self.problem.among(logits, support)
+        balance = self._balance(meta, torch.cat([z, zq]), joined(support, query))
+        return self.loss(logits, query) + self.balance * balance, self.problem.metrics(logits, query)
 
-    def _balance(self, meta: Meta, episode: Episode) -> Tensor:
+    def _adapted(self, meta: Meta, z: Tensor, support: Examples) -> Tensor:
+        k = self.problem.way
+        plain = prototypes(z, support.y, k, support.mask)
+        present = prototypes(torch.ones_like(z[:, :1]), support.y, k, support.mask).squeeze(-1) > 0
+        return self._attend(meta, plain, present.expand(k, k))
+
+    def _balance(self, meta: Meta, z: Tensor, both: Examples) -> Tensor:
         """How far examples are from the means of their classes, after those of a class have attended to each other."""
-        both = joined(episode.support, episode.query)
-        z = torch.cat([self.embed(meta.params, meta.buffers, part.inputs) for part in episode[:2]])
         alike = both.y.unsqueeze(1) == both.y
         if both.mask is not None:
             alike = alike & both.mask | torch.eye(len(z), dtype=torch.bool, device=z.device)

@@ -72,8 +72,11 @@ class IMAML(MAML):
         """The meta-gradient of one task, and loss and metrics of its query."""
         support, query, last = episode.support, episode.query, max(self.steps - 1, 0)
         fast = trees.detach(self.adapt(meta, support))
-        logits = self.predict(meta, fast, query.inputs)
-        by_query = grad(lambda phi: self.problem.loss(self.predict(meta, phi, query.inputs), query))(fast)
+
+        def outputs(phi: P) -> Tensor:
+            return self.problem.among(self.predict(meta, phi, query.inputs), support)
+
+        by_query = grad(lambda phi: self.loss(outputs(phi), query))(fast)
 
         def slope(phi: P) -> P:
             return grad(self._support_loss)(phi, meta, support, last)
@@ -83,7 +86,9 @@ class IMAML(MAML):
             return trees.add(trees.scale(v, 1 + self.damping), trees.scale(curved, 1 / self.strength))
 
         direction = conjugate_gradients(matvec, by_query, self.iterations)
-        return direction, self.problem.loss(logits, query), self.problem.metrics(logits, query)
+        logits = outputs(fast)
+        return direction, self.loss(logits, query), self.problem.metrics(logits, query)
 
     def _support_loss(self, phi: P, meta: Meta, support: Examples, step: int) -> Tensor:
-        return self.problem.loss(self.outputs(phi, meta.buffers, support.inputs, step), support)
+        outputs = self.outputs(phi, meta.buffers, support.inputs, step)
+        return self.problem.loss(self.problem.among(outputs, support), support)

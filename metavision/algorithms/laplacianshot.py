@@ -12,6 +12,8 @@ from metavision.functional.distances import squared_euclidean
 from metavision.functional.rectify import rectified
 from metavision.types import Examples, Inputs, Meta
 
+SAME = 1e-5  # share of their squared lengths by which two features of one image may differ
+
 
 class Neighbourhood(NamedTuple):
     """Prototypes, and the queries with what each is thought to be."""
@@ -75,7 +77,9 @@ class LaplacianShot(Transductive):
 
     def _near(self, z: Tensor, others: Tensor, away: Tensor) -> Tensor:
         """(n, m): 1 where one of `others` is among the nearest, which a copy of the same image is not."""
-        far = squared_euclidean(z, others).masked_fill(away, torch.inf)
-        far = torch.where(far == 0, torch.inf, far)
+        # Multiplied out, since there are as many squares as pairs; and an image is known again but for rounding.
+        sizes = z.square().sum(1, keepdim=True) + others.square().sum(1)
+        far = (sizes - 2 * z @ others.T).masked_fill(away, torch.inf)
+        far = torch.where(far <= SAME * sizes, torch.inf, far)
         least = far.topk(min(self.neighbours, len(others)), largest=False).values[:, -1:]
         return ((far <= least) & far.isfinite()).to(z.dtype)

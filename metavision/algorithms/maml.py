@@ -75,14 +75,17 @@ class MAML(Algorithm):
         fast = self._moving(still)
         state = self.rule.start(fast)
         yield still
+        kept = trees.detach(still) if self.first_order else still
         if self.moves == "head" and self.steps:  # the features are the same in every step
-            features = self.embed(still, meta.buffers, support.inputs)
+            features = self.embed(kept, meta.buffers, support.inputs)
 
         def loss(fast: P, step: int) -> Tensor:
-            weights = {**still, **fast}
+            weights = {**kept, **fast}
             if self.moves == "head":
-                return self.problem.loss(self._head(weights, features), support)
-            return self.problem.loss(self.outputs(weights, meta.buffers, support.inputs, step), support)
+                outputs = self._head(weights, features)
+            else:
+                outputs = self.outputs(weights, meta.buffers, support.inputs, step)
+            return self.problem.loss(self.problem.among(outputs, support), support)
 
         for step in range(self.steps):
             grads = grad(loss)(trees.detach(fast) if self.first_order else fast, step)

@@ -43,6 +43,8 @@ class MAMLPlusPlus(MAML):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.moves == "head":
+            raise InputError("algo.moves is head; normalisation by inner step needs a backbone that is run in each")
         if not (0 <= self.multi_step <= 1 and 0 <= self.first_order_until <= 1):
             raise InputError(
                 f"algo.multi_step={self.multi_step} and algo.first_order_until={self.first_order_until} are fractions "

@@ -46,8 +46,8 @@ class MatchingNet(Algorithm):
     normalise_query: bool = True
 
     def __post_init__(self) -> None:
-        if self.reads is not None and self.reads < 0:
-            raise InputError(f"algo.reads is {self.reads}; it must not be negative")
+        if not self.scale > 0 or (self.reads is not None and self.reads < 0):
+            raise InputError(f"algo.scale={self.scale} must be above 0, algo.reads={self.reads} not negative")
 
     def init(self, generator: torch.Generator) -> Meta:
         params = super().init(generator).params

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metavision.algorithms.protonet import ProtoNet
+from metavision.errors import InputError
 from metavision.functional.distances import cosine
 from metavision.types import Inputs, Meta
 
@@ -21,6 +22,11 @@ class MetaBaseline(ProtoNet):
 
     `scale` is where the learned one begins.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metric != "cosine":
+            raise InputError(f"algo.metric is {self.metric}; Meta-Baseline's is the cosine")
 
     def init(self, generator: torch.Generator) -> Meta:
         return Meta({**super().init(generator).params, "scale": torch.tensor(float(self.scale))}, {})

@@ -45,9 +45,11 @@ class MetaOptNet(Algorithm):
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Tensor:  # noqa: ARG002
         """Weights (d, k)."""
         z = self.embed(meta.params, meta.buffers, support.inputs)
+        y, present = F.one_hot(support.y, self.problem.way), None
         if support.mask is not None:
             z = z * support.mask.to(z.dtype).unsqueeze(-1)
-        return z.T @ crammer_singer(z @ z.T, F.one_hot(support.y, self.problem.way), self.penalty, self.iterations)
+            present = (y * support.mask.unsqueeze(-1)).sum(0) > 0
+        return z.T @ crammer_singer(z @ z.T, y, self.penalty, self.iterations, present)
 
     def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:
         return meta.params["solver.scale"] * (self.embed(meta.params, meta.buffers, query) @ task)

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from metavision.algorithms.base import Algorithm
+from metavision.errors import InputError
 from metavision.functional.distances import cosine, squared_euclidean
 from metavision.functional.prototypes import prototypes
 from metavision.types import Examples, Inputs, Meta
@@ -28,6 +29,10 @@ class ProtoNet(Algorithm):
     metric: Literal["euclidean", "cosine"] = "euclidean"
     scale: float = 10.0
 
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise InputError(f"algo.scale is {self.scale}; it must be above 0")
+
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Tensor:  # noqa: ARG002
         """Prototypes (k, d)."""
         z = self.embed(meta.params, meta.buffers, support.inputs)
@@ -35,5 +40,8 @@ class ProtoNet(Algorithm):
 
     def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:
         """Likeness to every prototype."""
-        z = self.embed(meta.params, meta.buffers, query)
-        return self.scale * cosine(z, task) if self.metric == "cosine" else -squared_euclidean(z, task)
+        return self.likeness(self.embed(meta.params, meta.buffers, query), task)
+
+    def likeness(self, z: Tensor, means: Tensor) -> Tensor:
+        """By the metric, of features (n, d) to prototypes (k, d): (n, k)."""
+        return self.scale * cosine(z, means) if self.metric == "cosine" else -squared_euclidean(z, means)

@@ -54,10 +54,12 @@ class PTMAP(Transductive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.power > 0 and self.sharpness > 0 and self.steps >= 0 and self.iterations >= 1):
+        if not (
+            self.power > 0 and self.sharpness > 0 and self.steps >= 0 and self.iterations >= 1 and 0 < self.rate <= 1
+        ):
             raise InputError(
                 f"algo.power={self.power} and algo.sharpness={self.sharpness} must be above 0, algo.steps={self.steps} "
-                f"not negative, algo.iterations={self.iterations} at least 1"
+                f"not negative, algo.iterations={self.iterations} at least 1, algo.rate={self.rate} in (0, 1]"
             )
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Transport:

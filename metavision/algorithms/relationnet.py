@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,13 @@ from metavision.problems.classification import masked_mean
 from metavision.types import Examples, Inputs, Meta
 
 CALIBRATED = 24  # images, of which all pairs calibrate the normalisation of the relation module
+
+
+class Classes(NamedTuple):
+    """What the support teaches."""
+
+    maps: Tensor  # (k, d), flattened
+    present: Tensor | None  # (k,) bool; None: all are
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,28 +60,31 @@ class RelationNet(Algorithm):
         params = super().init(generator).params
         return Meta(params | trees.under("relation", functional.initial(self.relation, generator)), {})
 
-    def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Tensor:  # noqa: ARG002
-        """Maps of the classes (k, d), flattened."""
+    def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Classes:  # noqa: ARG002
         z = self.embed(meta.params, meta.buffers, support.inputs)
         means = prototypes(z, support.y, self.problem.way, support.mask)
-        if self.pool == "mean":
-            return means
         members = F.one_hot(support.y, self.problem.way)
         if support.mask is not None:
             members = members * support.mask.unsqueeze(-1)
-        return means * members.sum(0).unsqueeze(-1)
+        n = members.sum(0)
+        maps = means if self.pool == "mean" else means * n.unsqueeze(-1)
+        return Classes(maps, None if support.mask is None else n > 0)
 
-    def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:
+    def predict(self, meta: Meta, task: Classes, query: Inputs) -> Tensor:
         """Scores before the logistic function that puts them in [0, 1]."""
-        z = self.embed(meta.params, meta.buffers, query)
-        mask = None if query.mask is None else query.mask.repeat_interleave(len(task))
+        z, k = self.embed(meta.params, meta.buffers, query), len(task.maps)
+        mask = None if query.mask is None else query.mask.repeat_interleave(k)
+        if task.present is not None:
+            there = task.present.repeat(len(z))
+            mask = there if mask is None else mask & there
         params, buffers = (trees.select(part, "relation") for part in meta)
-        scores = functional.apply(self.relation, params, buffers, Inputs(self._pairs(z, task), mask))
-        return scores.view(len(z), len(task))
+        scores = functional.apply(self.relation, params, buffers, Inputs(self._pairs(z, task.maps), mask))
+        return scores.view(len(z), k)
 
     def loss(self, logits: Tensor, query: Examples) -> Tensor:
-        wrong = logits.sigmoid() - F.one_hot(query.y, self.problem.way)
-        return masked_mean(wrong.square().mean(-1), query.mask)
+        """Mean squared error over the classes that are there."""
+        wrong = (logits.sigmoid() - F.one_hot(query.y, self.problem.way)).square()
+        return masked_mean(wrong.sum(-1) / logits.isfinite().sum(-1), query.mask)
 
     def calibrate(self, meta: Meta, x: Tensor) -> Meta:
         """The relation module by all pairs of some of the images; most are of different classes, as in an episode."""

@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import NamedTuple, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metavision.algorithms.base import Score
 from metavision.algorithms.pretraining import Pretrained, one_hot
 from metavision.errors import InputError
 from metavision.functional.logistic import logistic
+from metavision.problems.classification import Classification
 from metavision.types import Examples, Inputs, Meta
 
 
@@ -57,12 +57,12 @@ class RFS(Pretrained):
     def score_batch(self, meta: Meta, batch: Examples) -> Score:
         if self.teacher is None:
             return super().score_batch(meta, batch)
+        problem = Classification(self.classes)
         logits = self.classify(meta.params, self.embed(meta.params, meta.buffers, batch.inputs))
-        taught = (self._taught(batch) / self.temperature).log_softmax(-1)
-        ours = (logits / self.temperature).log_softmax(-1)
-        apart = F.kl_div(ours, taught, reduction="batchmean", log_target=True) * self.temperature**2
-        loss, metrics = super().score_batch(meta, batch)
-        return (1 - self.likeness) * loss + self.likeness * apart, metrics
+        taught, ours = ((part / self.temperature).log_softmax(-1) for part in (self._taught(batch), logits))
+        apart = (taught.exp() * (taught - ours)).sum(-1).mean() * self.temperature**2
+        loss = (1 - self.likeness) * problem.loss(logits, batch, self.smoothing) + self.likeness * apart
+        return loss, problem.metrics(logits, batch)
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Head:  # noqa: ARG002
         z = self.features(meta, support.inputs)

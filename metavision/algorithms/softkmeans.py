@@ -8,7 +8,6 @@ from torch import Tensor
 from metavision.algorithms.pretraining import one_hot
 from metavision.algorithms.protonet import ProtoNet
 from metavision.errors import InputError
-from metavision.functional.distances import squared_euclidean
 from metavision.types import Examples, Inputs, Meta
 
 
@@ -30,6 +29,7 @@ class SoftKMeans(ProtoNet):
     steps: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 0:
             raise InputError(f"algo.steps is {self.steps}; it must not be negative")
 
@@ -41,12 +41,12 @@ class SoftKMeans(ProtoNet):
         """Refined prototypes (k, d)."""
         means = super().adapt(meta, support)
         if unlabelled is None:
-            return means
+            raise InputError("algo.learns_from is unlabelled, and episodes have no such images: set episode.unlabelled")
         z = self.embed(meta.params, meta.buffers, support.inputs)
         more = self.embed(meta.params, meta.buffers, unlabelled)
         given = one_hot(support, self.problem.way, z.dtype)
         for _ in range(self.steps):
-            logits = self.problem.among(-squared_euclidean(more, means), support)
+            logits = self.problem.among(self.likeness(more, means), support)
             share = logits.softmax(-1)
             if unlabelled.mask is not None:
                 share = share * unlabelled.mask.to(z.dtype).unsqueeze(-1)

@@ -17,6 +17,7 @@ from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
 from metavision.records.run import Run, run_id
+from metavision.types import Meta
 
 
 def main(words: list[str]) -> int:
@@ -30,7 +31,7 @@ def job(cfg: DictConfig) -> Done:
     path = Path(asked["run"])
     found = checkpoint.find(path)
     home = path if path.is_dir() else found.parent
-    record = Run(home / "evaluations" / run_id({key: asked[key] for key in asked if key not in ("engine", "device")}))
+    record = Run(home / "evaluations" / run_id(config.beside(asked)))
     with record.locked(wait=True):
         result = evaluated(asked, found, record)
         record.write("result.json", result)
@@ -63,9 +64,9 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         scaling=build.scaling_of(weights.about),
         replacement=asked["replacement"],
     )
-    classes = len(weights.about["trained_on"])
-    algorithm = build.algorithm(run_config, data.shape, spec.way, classes).for_evaluation()
+    algorithm = build.algorithm(run_config, data.shape, spec.way, weights.about["classes"]).for_evaluation()
     _outputs_fit(algorithm, weights, at, spec.way, run_config["episode"]["way"])
+    _statistics_fit(algorithm, weights, at, episodes.pool(2))
     leak = _leak(weights, episodes.source.class_hashes, allowed=asked["allow_leak"])
     meta = checkpoint.to(weights.meta, place)
     mapper = build.mapper(run_config, algorithm, meta, episodes, train=False)
@@ -84,12 +85,15 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "selection": f"{at.stem} checkpoint",
         "train_split_hash": weights.about["split_hash"],
         "leak": leak,
+        "track": weights.about["track"],
     }
     return about | result
 
 
 def _alike(data: Mapping[str, Any], trained: Checkpoint) -> dict[str, Any]:
     """Another data set with images as the network was trained on, unless its size and color are given."""
+    if len(trained.about["shape"]) != 3:
+        raise InputError("this run was trained on no images, so that no other data= can be its test")
     channels, size, _ = trained.about["shape"]
     usual = {"size": size, "color": "rgb" if channels == 3 else "grey"}
     alike = {key: _alike(value, trained) if isinstance(value, Mapping) else value for key, value in data.items()}
@@ -109,11 +113,22 @@ def _outputs_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, way: int
         for name, p in expected.items()
         if name not in weights.meta.params or weights.meta.params[name].shape != p.shape
     }
-    if way != trained_way and differ and all(name.startswith("head.") for name in differ):
+    if way != trained_way and differ and all(name.removeprefix("rule.").startswith("head.") for name in differ):
         raise InputError(
             f"{path} has {trained_way} outputs, one for each class of an episode, so way={way} can't be evaluated"
         )
     checkpoint.fits(expected, weights.meta.params, path)
+
+
+def _statistics_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, x: torch.Tensor) -> None:
+    """Raises InputError where the weights come with other statistics than the run's algorithm takes."""
+    needed = algorithm.calibrate(Meta(weights.meta.params, {}), x.cpu()).buffers.keys()
+    if differ := needed ^ weights.meta.buffers.keys():
+        what = "lacks" if min(differ) in needed else "has"
+        raise InputError(
+            f"{path} {what} {min(differ)}, so it is of another algorithm or normalisation than the run "
+            f"(norm={algorithm.backbone.norm})"
+        )
 
 
 def _leak(weights: Checkpoint, classes: list[str], *, allowed: bool) -> int:

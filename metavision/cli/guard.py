@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from metavision.errors import MetavisionError
 
+INTERRUPTED = 130  # exit code
+
 
 def guarded(work: Callable[[], int]) -> int:
     """Runs `work` and returns its exit code, or that of the error which ended it."""
@@ -16,7 +18,7 @@ def guarded(work: Callable[[], int]) -> int:
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on from the last checkpoint", 130)
+        return complain("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
     except Exception:
         from metavision.console import stderr
 

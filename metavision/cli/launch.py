@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metavision import config
 from metavision.cli import results
-from metavision.cli.guard import guarded
+from metavision.cli.guard import INTERRUPTED, guarded
 from metavision.errors import InputError, suggestion
 
 HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
@@ -55,12 +56,15 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
         codes.append(guarded(one))  # one job's failure must not end the others
         if codes[-1]:
             failed.append(" ".join(HydraConfig.get().overrides.task))
+        if codes[-1] == INTERRUPTED:
+            raise KeyboardInterrupt
 
     # Hydra reads the command line itself, and hides the causes of its errors unless told otherwise.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"metavision {verb}", *words]
     try:
-        hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
+        with suppress(KeyboardInterrupt):  # the job has said so
+            hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, verb, words)) from error
     except BrokenPipeError:  # of our output, not of a file
@@ -91,8 +95,11 @@ def unknown_key(key: str, verb: str, words: list[str]) -> str:
     groups = [path.name for path in config.folder().iterdir() if path.is_dir() and path.name not in HIDDEN_GROUPS]
     choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
-        composed = hydra.compose(verb, choices)
+    try:
+        with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
+            composed = hydra.compose(verb, choices)
+    except (HydraException, OmegaConfBaseException):  # a choice sets what this verb has not
+        return f"metavision {verb} has no {key}, which one of {', '.join(choices)} sets"
     node = OmegaConf.select(composed, parent) if parent else composed
     known = {str(name) for name in node} if isinstance(node, DictConfig) else set()
     return f"{parent or f'metavision {verb}'} has no option {last}{suggestion(last, known)}"

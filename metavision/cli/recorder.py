@@ -20,10 +20,11 @@ class Recorder:
         run: whose metrics are written.
         tracker: gets a copy.
         steps: of the whole run, for the bar.
+        metric: of the problem, which is shown.
     """
 
-    def __init__(self, run: Run, tracker: Tracker, steps: int) -> None:
-        self.run, self.tracker, self.steps = run, tracker, steps
+    def __init__(self, run: Run, tracker: Tracker, steps: int, metric: str) -> None:
+        self.run, self.tracker, self.steps, self.metric = run, tracker, steps, metric
         self.progress = Progress(
             TextColumn("{task.description:<11}"),
             BarColumn(),
@@ -70,7 +71,7 @@ class Recorder:
         self._bar(f"test {name}" if name != "trained" else "test", n, done)
 
     def _show(self, row: Mapping[str, Any]) -> None:
-        metric = "accuracy" if "accuracy" in row else "mse"
+        metric = self.metric
         figures = f"loss {row['loss']:.3f}  {metric} {figure(row[metric], metric)}"
         if row["split"] == "val":
             note(f"step {row['step']:>6}  validation  {figures} ± {figure(row[f'{metric}_half_width'], metric)}")

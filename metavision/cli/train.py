@@ -23,15 +23,12 @@ def job(cfg: DictConfig) -> Done:
     config.check(resolved)
     run = Run(folder(resolved))
     with run.locked(wait=resolved["wait"]):
-        if resolved["rerun"]:
-            run.clear()
-        if run.done:
+        if run.done and not resolved["rerun"]:
             note("this run is finished; rerun=true runs it afresh")
             return Done(show_finished(run), run.folder)
         from metavision.cli.training import run_to_the_end  # torch is not needed to show a result
 
-        run.write("overrides.txt", "\n".join(HydraConfig.get().overrides.task) + "\n")
-        return Done(run_to_the_end(resolved, run), run.folder)
+        return Done(run_to_the_end(resolved, list(HydraConfig.get().overrides.task), run), run.folder)
 
 
 def folder(resolved: dict[str, Any]) -> Path:

@@ -1,6 +1,6 @@
 """The course of one run: build, train, test, record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from metavision import build
 from metavision.algorithms.base import Algorithm
 from metavision.algorithms.protonet import ProtoNet
 from metavision.backbones.pixels import Pixels
-from metavision.cli import results
+from metavision.cli import ancestry, results
 from metavision.cli.recorder import Recorder
 from metavision.console import note
 from metavision.data.guard import disjoint
@@ -31,7 +31,7 @@ EPISODE_SEED = 0  # of validation and test: the same episodes whatever the run's
 REFERENCES = ("untrained", "pixels")
 
 
-def run_to_the_end(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
+def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run) -> dict[str, Any]:
     """Trains from where the run stands, tests, writes DONE last, and returns the result.
 
     Raises:
@@ -46,9 +46,12 @@ def run_to_the_end(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
     data = build.dataset(config)
     plan = plan_of(config, data, place)
     origin = provenance() | {"device": device.name(place), "threads": torch.get_num_threads()}
+    if config["rerun"]:  # only now that nothing is wrong with what replaces it
+        run.clear()
     run.write("config.yaml", config)
+    run.write("overrides.txt", "\n".join(overrides) + "\n")
     run.write("provenance.json", origin)
-    recorder = Recorder(run, build.tracker(config), plan.steps)
+    recorder = Recorder(run, build.tracker(config), plan.steps, plan.tester.problem.metric)
     result: dict[str, Any] = {}
     note(f"run: {run.folder}")
     note(_in_words(plan, place))
@@ -81,7 +84,12 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
     classes = len(sources["train"].classes)
     learner = build.algorithm(config, data.shape, specs["train"].way, classes)
     tester = build.algorithm(config, data.shape, specs["test"].way, classes).for_evaluation()
+    if learner.problem.chance is None and "pixels" in config["references"]:
+        raise InputError("the reference pixels tells images apart; take it out: references=[untrained]")
+    inherited = ancestry.classes(config, sources)
     meta = _start(config, learner, place)
+    if not meta.params and budget["steps"]:
+        raise InputError("this algorithm on this backbone has nothing to learn; budget.steps=0 tests it as it is")
     _same_outputs(config, meta, tester)
     return Plan(
         algorithm=learner,
@@ -108,7 +116,9 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
             "config": dict(config),
             "shape": list(data.shape),
             "split_hash": tasks.source.fingerprint,
-            "trained_on": tasks.source.class_hashes,
+            "trained_on": sorted({*tasks.source.class_hashes, *inherited}),
+            "classes": classes,
+            "track": "strict" if inherited <= set(tasks.source.class_hashes) else "external",
             "scaling": {"mean": list(scaling.mean), "std": list(scaling.std)},
         },
     )
@@ -150,6 +160,7 @@ def _tested(
         "step": selected.step,
         "selection": RULES[config["selection"]].format(metric=plan.tester.problem.metric),
         "train_split_hash": plan.about["split_hash"],
+        "track": plan.about["track"],
     }
     return about | result
 

@@ -20,7 +20,7 @@ from metavision import trees
 from metavision.errors import InputError
 from metavision.types import Meta, P
 
-VERSION = 1
+VERSION = 2
 State = dict[str, dict[str, Tensor]]  # of an optimizer: parameter -> name -> tensor
 
 
@@ -72,9 +72,9 @@ def read(path: Path) -> Checkpoint:
         raise InputError(f"there is no checkpoint {path}") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} can't be read as a checkpoint: {error}") from error
-    if about is None or about.get("version", VERSION + 1) > VERSION:
+    if about is None or about.get("version") != VERSION:
         found = "no version" if about is None else f"version {about.get('version')}"
-        raise InputError(f"{path} is not a checkpoint of this program: found {found}, up to {VERSION} can be read")
+        raise InputError(f"{path} is not a checkpoint of this program: found {found}, {VERSION} is needed")
     optimizer: State = {}
     for name, tensor in _under("optimizer/", named).items():
         parameter, state = name.rsplit("/", 1)

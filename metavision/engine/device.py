@@ -1,8 +1,12 @@
 """The device and its numerics."""
 
+import os
+
 import torch
 
 from metavision.errors import InputError
+
+THREADS = torch.get_num_threads()  # torch's own choice, which an earlier job of this process may have changed
 
 
 def resolve(name: str) -> torch.device:
@@ -23,10 +27,11 @@ def resolve(name: str) -> torch.device:
 
 def configure(precision: str, *, deterministic: bool, threads: int | None) -> None:
     """Sets torch's process-wide switches: TF32, deterministic kernels and CPU threads."""
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"engine.threads is {threads}; at least 1 is needed")
-        torch.set_num_threads(threads)
+    if threads is not None and threads < 1:
+        raise InputError(f"engine.threads is {threads}; at least 1 is needed")
+    torch.set_num_threads(threads or THREADS)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by CUDA's matrix products
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic

@@ -131,7 +131,7 @@ def fitted(
         autocast: run under bfloat16 autocast.
         train: whether gradients are taken.
     """
-    if algorithm.mapping == "loop" or strategy == "loop":
+    if algorithm.mapping == "loop" or strategy == "loop" or (train and not meta.params):
         return Mapper("loop", 1, autocast)
     if chunk is None:
         on_cpu = trees.tensors(task)[0].device.type == "cpu"

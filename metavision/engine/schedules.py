@@ -29,6 +29,10 @@ class Step:
     every: int
     factor: float = 0.5
 
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"schedule.every is {self.every}; it must be at least 1")
+
     def __call__(self, step: int, steps: int) -> float:  # noqa: ARG002
         return self.factor ** (step // self.every)
 

@@ -71,7 +71,6 @@ def test(
         "chance": trained.algorithm.problem.chance,
         "normalisation": trained.algorithm.backbone.norm,
         "transductive": trained.algorithm.transductive,
-        "track": "strict",
         "references": {
             name: {
                 metric: estimates[name].as_dict(),

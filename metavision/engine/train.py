@@ -110,7 +110,8 @@ class _Trainer:
         self.plan, self.run, self.observer = plan, run, observer
         self.step, self.best = 0, Best()
         self.params: P = {name: p.detach().clone().requires_grad_() for name, p in plan.meta.params.items()}
-        self.optimizer = plan.optimizer(list(self.params.values()))
+        # torch's optimizers want one tensor at least; where there is nothing to learn, no step is taken.
+        self.optimizer = plan.optimizer(list(self.params.values()) or [torch.zeros(1)])
         self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
         self.lr = float("nan")
@@ -183,6 +184,8 @@ class _Trainer:
         scores = evaluate(plan.tester, meta, plan.validation, plan.validation_episodes, plan.test_mapper)
         problem = plan.tester.problem
         figure = estimate(scores[problem.metric], "episodes")
+        if not math.isfinite(figure.mean):
+            raise Diverged(f"the validation {problem.metric} is {figure.mean} at step {self.step}")
         means = {name: float(values.mean()) for name, values in scores.items()}
         row = {"step": self.step, "split": "val"} | means | {f"{problem.metric}_half_width": figure.half_width}
         self.best = self.best.seen(self.step, figure.mean if problem.higher else -figure.mean)

@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor
 
+PRICE, FLOOR = 1e8, 1e-10
 BOUNDARY = 0.99  # of the way to where a slack or multiplier would vanish
 
 
-def crammer_singer(gram: Tensor, y: Tensor, penalty: float, iterations: int = 15) -> Tensor:
+def crammer_singer(
+    gram: Tensor, y: Tensor, penalty: float, iterations: int = 15, present: Tensor | None = None
+) -> Tensor:
     """Dual coefficients a (n, k) of the machine of Crammer and Singer: its weights are z'a for features z (n, d).
 
     Reference:
@@ -25,18 +28,25 @@ def crammer_singer(gram: Tensor, y: Tensor, penalty: float, iterations: int = 15
         y: one-hot labels (n, k).
         penalty: C, of the slacks.
         iterations: of the method; 15 leave errors near rounding.
+        present: (k,) bool, whether there is such a class; None: there are all.
     """
     n, k = y.shape
     # Single precision is lost where constraints become active; on Apple's GPUs there is no other.
     wide = torch.float32 if gram.device.type == "mps" else torch.float64
+    floor = FLOOR if wide == torch.float64 else FLOOR**0.5
     target = y.to(wide).reshape(-1)
     bound = penalty * target
     rows = torch.eye(n, dtype=wide, device=y.device).repeat_interleave(k, 1)  # (n, n k): sums over classes
-    quadratic = _quadratic(gram.detach().to(wide), k)
+    price = torch.zeros_like(target)
+    if present is not None:  # coefficients of absent classes cost too much to be anything but 0
+        absent = ~present.repeat(n)
+        price, bound = absent.to(wide) * PRICE, torch.where(absent, penalty, bound)
+    quadratic = _quadratic(gram.detach().to(wide), k) + torch.diag(price)
 
     def solve(curvature: Tensor, by_x: Tensor, by_sum: Tensor) -> tuple[Tensor, Tensor]:
         corner = torch.zeros(n, n, dtype=wide, device=y.device)
-        top = torch.cat([quadratic + torch.diag(curvature), rows.T], 1)
+        # A floor, since equal examples share their coefficients in any way.
+        top = torch.cat([quadratic + torch.diag(curvature + floor), rows.T], 1)
         system = torch.cat([top, torch.cat([rows, corner], 1)])
         step = torch.linalg.solve(system, torch.cat([by_x, by_sum]).unsqueeze(-1)).squeeze(-1)
         return step[: n * k], step[n * k :]
@@ -70,7 +80,7 @@ def crammer_singer(gram: Tensor, y: Tensor, penalty: float, iterations: int = 15
         step = BOUNDARY * torch.minimum(_reach(slack, ds), _reach(multiplier, dm))
         x, slack = x + step * dx, slack + step * ds
         multiplier, nu = multiplier + step * dm, nu + step * dnu
-    residual = _quadratic(gram.to(wide), k) @ x - target + multiplier + rows.T @ nu
+    residual = _quadratic(gram.to(wide), k) @ x + price * x - target + multiplier + rows.T @ nu
     correction, _ = solve(multiplier / slack, -residual, -(rows @ x))
     return (x + correction).view(n, k).to(gram.dtype)
 

@@ -33,6 +33,7 @@ class Norm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.weight = nn.Parameter(torch.empty(channels))
         self.bias = nn.Parameter(torch.empty(channels))
         self.mean: Tensor | None
@@ -60,6 +61,7 @@ class GroupNorm(nn.GroupNorm):
 
     def __init__(self, channels: int) -> None:
         super().__init__(next(groups for groups in (8, 4, 2, 1) if channels % groups == 0), channels)
+        self.channels = channels
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002 - each image alone
         return super().forward(x)
@@ -78,6 +80,10 @@ class LayerNorm(nn.LayerNorm):
 
 class NoNorm(nn.Module):
     """No normalisation, in the place of one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         return x
@@ -101,4 +107,4 @@ def normalisation(policy: str, channels: int) -> nn.Module:
         raise InputError(f"there is no normalisation {policy}{suggestion(policy, get_args(Policy))}")
     if policy in ("batch", "running"):
         return Norm(channels)
-    return GroupNorm(channels) if policy == "group" else NoNorm()
+    return GroupNorm(channels) if policy == "group" else NoNorm(channels)

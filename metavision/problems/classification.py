@@ -37,7 +37,9 @@ class Classification:
         """Logits (n, k) without a chance for classes that the support has no example of, where its size varies."""
         if support.mask is None:
             return logits
-        present = (F.one_hot(support.y, self.way) * support.mask.unsqueeze(-1)).sum(0) > 0
+        # Not F.one_hot, which can't be called inside of a gradient that is mapped.
+        classes = torch.arange(self.way, device=support.y.device)
+        present = ((support.y.unsqueeze(-1) == classes) & support.mask.unsqueeze(-1)).any(0)
         return logits.masked_fill(~present, -torch.inf)
 
     def loss(self, logits: Tensor, examples: Examples, smoothing: float = 0.0) -> Tensor:

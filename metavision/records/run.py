@@ -78,7 +78,8 @@ class Run:
                 self.folder.parent.rmdir()
 
     def clear(self) -> None:
-        """Forgets what was run here."""
+        """Forgets what was run here, and the evaluations of it."""
+        shutil.rmtree(self.folder / "evaluations", ignore_errors=True)
         for path in [self.folder / "DONE", *self.folder.glob("checkpoints/*"), *self.folder.glob("*.*")]:
             if path.is_file() and path.name != ".lock":
                 path.unlink()

@@ -1,6 +1,7 @@
 """learn2learn as an engine and as a source of tasks."""
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,28 @@ def test_a_task_is_a_function_of_its_number_and_holds_what_was_asked() -> None:
         assert greys.max() - greys.min() < 0.025
     both = torch.cat([one.support.x, one.query.x]).flatten(1)
     assert len(both.unique(dim=0)) == 15
+
+
+def noisy(colour: float, n: int) -> Any:
+    """The same with augmentation by torch's generator."""
+    sets = tasksets(colour, n)
+
+    def louder(plain: Any) -> Any:
+        x, y = plain()
+        return x + torch.rand(()), y
+
+    for one in sets:
+        one.sample = partial(louder, one.sample)
+    return sets
+
+
+def test_their_augmentation_is_a_function_of_the_tasks_number_too() -> None:
+    words = [word.replace("tasksets", "noisy") if word.startswith("data.make") else word for word in TASKS]
+    tasks, spec = build.dataset(composed(*words)).source("train"), EpisodeSpec(3, 2, 3)
+    state = torch.random.get_rng_state()
+    one, again = tasks.task(spec, 1, 7), tasks.task(spec, 1, 7)
+    assert torch.equal(one.support.x, again.support.x) and torch.equal(torch.random.get_rng_state(), state)
+    assert tasks.fingerprint == build.dataset(composed(*words)).source("train").fingerprint
 
 
 def test_other_sizes_than_the_task_sets_are_refused() -> None:

@@ -26,6 +26,37 @@ def spread(params: Params, prefix: str, by: float) -> Params:
     }
 
 
+@pytest.mark.parametrize("name", ["maml", "anil", "boil", "mamlpp", "cavia", "protomaml"])
+def test_first_order_takes_what_the_inner_loop_adds_for_a_constant(name: str) -> None:
+    algorithm, tasks = built(name, "algo.first_order=true", "algo.steps=2", "algo.rule.lr=0.3"), toy_tasks(tasks=1)
+    if name == "mamlpp":
+        algorithm = algorithm.at(1.0)  # the last loss alone
+    meta, episode = algorithm.init(generator("fo")), trees.index(tasks, 0)
+    ours, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
+    start, end = algorithm.before(meta, episode.support), algorithm.adapt(meta, episode.support)
+    added = {key: (end[key] - start[key]).detach() for key in end}
+    leaves = {key: p.clone().requires_grad_() for key, p in meta.params.items()}
+    begun = algorithm.before(Meta(leaves, {}), episode.support)
+    moved = {key: begun[key] + added[key] for key in end}
+    out = algorithm.predict(Meta(leaves, {}), moved, episode.query.inputs)
+    loss = F.cross_entropy(out, episode.query.y)
+    expected = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    for (key, gradient), want in zip(ours.items(), expected, strict=True):
+        if not key.startswith("rule."):  # learned rates have a slope of first order
+            torch.testing.assert_close(gradient, want, rtol=0, atol=1e-10, msg=key)
+
+
+def test_cavia_finds_the_channels_of_every_layer_of_every_backbone() -> None:
+    for words, layers in {"backbone=wrn28 backbone.depth=10 backbone.width=2": 7, "backbone=resnet12": 16}.items():
+        for layer in range(layers):
+            settings = ["algo=cavia", *words.split(), f"algo.layer={layer}", "algo.steps=1", "algo.context=3"]
+            if "resnet12" in words:
+                settings.append("backbone.widths=[4,6,8,10]")
+            algorithm = build.algorithm(composed(*settings), (1, 16, 16), 3, 4)
+            loss, _ = algorithm.score(algorithm.init(generator("film")), trees.index(toy_tasks(tasks=1), 0))
+            assert loss.isfinite()
+
+
 # MAML++
 
 

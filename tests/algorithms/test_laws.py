@@ -159,6 +159,22 @@ def test_padding_is_immaterial(name: str, norm: str) -> None:
     torch.testing.assert_close(algorithm.score(meta, more), (loss, metrics), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("name", NAMES)
+def test_classes_that_an_episode_lacks_change_nothing(name: str, norm: str) -> None:
+    """An episode of 3 classes among 5 that were possible is an episode of 3."""
+    few, more = (built(name, f"norm={norm}", way=way) for way in (3, 5))
+    meta = few.init(generator("laws"))
+    if meta.params.keys() != (other := more.init(generator("laws"))).params.keys() or any(
+        p.shape != other.params[key].shape for key, p in meta.params.items()
+    ):
+        pytest.skip(f"{name} has an output for each class")
+    episode = one(toy_tasks())
+    varied = Episode(padded(episode.support, 2), padded(episode.query, 1))
+    loss, metrics = few.score(meta, varied)
+    torch.testing.assert_close(more.score(meta, varied), (loss, metrics), rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_descending_the_gradient_lowers_the_loss(name: str) -> None:
     """By a rate that suits the scale of its losses."""

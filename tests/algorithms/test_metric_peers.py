@@ -94,7 +94,7 @@ def test_a_relation_networks_sum_is_shots_times_the_mean_and_its_loss_is_of_squa
     episode = episodes(shot=3)[0]
     total, mean = (built("relationnet", "norm=none", f"algo.pool={pool}", way=5) for pool in ("sum", "mean"))
     meta = total.init(generator("peers"))
-    torch.testing.assert_close(total.adapt(meta, episode.support), 3 * mean.adapt(meta, episode.support))
+    torch.testing.assert_close(total.adapt(meta, episode.support).maps, 3 * mean.adapt(meta, episode.support).maps)
     loss, _ = total.score(meta, episode)
     wrong = torch.sigmoid(logits(total, meta, episode)) - F.one_hot(episode.query.y, 5)
     torch.testing.assert_close(loss, wrong.square().mean())

@@ -189,6 +189,15 @@ def test_a_failure_ends_no_other_job_and_is_listed(capsys: pytest.CaptureFixture
     assert len(list(Path("outputs").glob("maml-glyphs-*/seed0/DONE"))) == 1
 
 
+def test_an_interrupted_multirun_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metavision.cli.training.plan_of", interrupted)
+    assert main(["train", "-m", *SMALL, "logger=none", "seed=0,1,2"]) == 130
+    assert capsys.readouterr().err.count("interrupted") == 1
+
+
 def test_help_is_quick_and_imports_no_torch() -> None:
     code = "import sys; from metavision.cli.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

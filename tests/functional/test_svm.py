@@ -64,3 +64,23 @@ def test_padding_of_zeros_changes_nothing() -> None:
     more, labels = torch.cat([z, torch.zeros(3, 8)]), torch.cat([y, torch.zeros(3, dtype=torch.int64)])
     padded = more.T @ crammer_singer(more @ more.T, F.one_hot(labels, 5), 0.1, 20)
     torch.testing.assert_close(padded, weights, rtol=1e-6, atol=1e-8)
+
+
+def test_classes_that_are_not_there_take_no_part() -> None:
+    z, y = problem(9, 3, 8, 2)
+    few = crammer_singer(z @ z.T, F.one_hot(y, 3), 0.1, 25)
+    more = crammer_singer(z @ z.T, F.one_hot(y, 5), 0.1, 25, torch.arange(5) < 3)
+    torch.testing.assert_close(more[:, :3], few, rtol=1e-6, atol=1e-8)
+    assert more[:, 3:].abs().max() < 1e-7
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_examples_are_no_harm(seed: int) -> None:
+    z, y = problem(25, 5, 64, seed)
+    z[5] = z[0]
+    weights = z.T @ crammer_singer(z @ z.T, F.one_hot(y, 5), 0.1)
+    peer = LinearSVC(multi_class="crammer_singer", C=0.1, fit_intercept=False, tol=1e-10, max_iter=1_000_000)
+    theirs = peer.fit(z.numpy(), y.numpy()).coef_.T
+    best = objective(theirs, z.numpy(), y.numpy(), 0.1)
+    assert objective(weights.numpy(), z.numpy(), y.numpy(), 0.1) <= best * (1 + 1e-5)

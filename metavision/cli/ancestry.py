@@ -1,0 +1,49 @@
+"""Runs that a run starts from or learns from: what they were trained on is handed down."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metavision.data.own import OwnSource
+from metavision.data.source import Source
+from metavision.engine import checkpoint
+from metavision.errors import InputError
+
+
+def classes(config: Mapping[str, Any], sources: Mapping[str, Source | OwnSource]) -> set[str]:
+    """Hashes of the classes that `init` and `algo.teacher` were trained on.
+
+    Raises:
+        InputError: one of them is not finished, was trained on classes of validation or test, or on pixels that were
+            scaled otherwise; or the teacher has no outputs for these training classes.
+    """
+    found: set[str] = set()
+    for name, place in (("init", config["init"]), ("algo.teacher", config["algo"].get("teacher"))):
+        if place is not None:
+            about = _about(name, place, config, sources)
+            found |= set(about["trained_on"])
+            if name == "algo.teacher" and about["split_hash"] != sources["train"].fingerprint:
+                raise InputError(f"algo.teacher={place} was trained on another split, so it can't teach this one")
+    return found
+
+
+def _about(
+    name: str, given: Any, config: Mapping[str, Any], sources: Mapping[str, Source | OwnSource]
+) -> Mapping[str, Any]:
+    if not isinstance(given, str):
+        raise InputError(f"{name} is {given!r}; it must be the path of a run or a checkpoint")
+    place = Path(given)
+    path = checkpoint.find(place)
+    if place.is_dir() and (place / "metrics.jsonl").is_file() and not (place / "DONE").is_file():
+        raise InputError(f"{name}={place} is not finished; its weights may still change")
+    found = checkpoint.read(path)
+    if name == "algo.teacher" and "classifier.weight" not in found.meta.params:
+        raise InputError(f"{name}={place} is no pre-trained run: it has no classifier of all training classes")
+    if (theirs := found.about["config"]["scaling"]) != config["scaling"]:
+        raise InputError(f"{name}={place} was trained with scaling={theirs}; set the same, not {config['scaling']}")
+    for split in ("val", "test"):
+        known = set(found.about["trained_on"]) & set(sources[split].class_hashes)
+        if known and not sources[split].shared:
+            n = len(known)
+            raise InputError(f"{name}={place} was trained on {n} classes of {split}; a figure would mean nothing")
+    return found.about
