@@ -14,6 +14,7 @@ CASES = {
     "train algo=maml algo.steps=x": "algo.steps is 'x', of type str; it must be a whole number",
     "train episode.shot=abc": "episode.shot: Value 'abc' of type 'str' could not be converted to Integer",
     "train episode.shot=-1": "shot is -1; an episode needs at least 1",
+    "train episode.way=1": "way is 1; an episode needs at least 2",
     "train episode.meta_batch=0": "episode.meta_batch is 0; it must be at least 1",
     "train budget.steps=-4": "budget.steps is -4; it must be at least 0",
     "train optimizer.lr=-1": "optimizer: Invalid learning rate: -1",
