@@ -50,6 +50,8 @@ class TaskSets:
             sets = dict(zip(SPLITS, made(**self.options), strict=True))
         except (TypeError, ValueError) as error:
             raise InputError(f"data.make={self.make} makes no three task sets of data.options: {error}") from error
+        except OSError as error:  # a download, too
+            raise InputError(f"data.make={self.make} could not get its data: {error}") from error
         if any(getattr(tasks, "num_tasks", -1) != -1 for tasks in sets.values()):
             raise InputError("a task set that keeps its first tasks makes no fixed episodes; num_tasks must be -1")
         return sets

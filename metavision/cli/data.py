@@ -18,6 +18,7 @@ from metavision.data.episodes import EpisodeSampler
 from metavision.data.imageset import SPLITS, ImageSet
 from metavision.data.pictures import contact_sheet, episode_picture
 from metavision.data.source import DataSet, NoSplit, Source
+from metavision.data.sources.mixture import Mixture
 from metavision.data.spec import EpisodeSpec
 from metavision.data.verification import findings
 from metavision.errors import InputError
@@ -66,7 +67,8 @@ def show_list() -> int:
     for name in names():
         data = composed(name, ["path=."] if name == "folder" else [])
         if not isinstance(data, ImageSet):
-            table.add_row(name, "", "", "", "several sets, an episode from one of them", style="dim")
+            what = "several sets, an episode from one of them" if isinstance(data, Mixture) else "tasks, and no images"
+            table.add_row(name, "", "", "", what, style="dim")
             continue
         card, state = data.card, _state(name, data)
         if state == "missing":
@@ -86,7 +88,7 @@ def show_list() -> int:
 
 def prepare(name: str, options: list[str]) -> int:
     """Decode a data set into the cache; done by itself on first use."""
-    data = composed(name, options)
+    data = of_images(name, options)
     _summary(data)
     if isinstance(data, ImageSet):
         pack = data.pack()
@@ -97,7 +99,7 @@ def prepare(name: str, options: list[str]) -> int:
 
 def show(name: str, options: list[str]) -> int:
     """Counts, a contact sheet of every split, and an episode, as pictures in outputs/data."""
-    data = composed(name, options)
+    data = of_images(name, options)
     sources = _summary(data)
     for split, source in sources.items():
         path = Path("outputs") / "data" / name / f"{split}.png"
@@ -115,7 +117,7 @@ def show(name: str, options: list[str]) -> int:
 
 def verify(name: str, options: list[str]) -> int:
     """Checksums, damage, classes in two splits, duplicates. Exit code 1 if anything makes results wrong."""
-    data = composed(name, options)
+    data = of_images(name, options)
     parts = data.parts.values() if hasattr(data, "parts") else [data]
     bad = False
     for part in parts:
@@ -156,6 +158,14 @@ def composed(name: str, options: list[str]) -> Any:
         raise InputError(explain(error, "train", words)) from error
     config.check({"data": node})
     return build.dataset({"data": node})
+
+
+def of_images(name: str, options: list[str]) -> Any:
+    """The same, or an InputError where it has tasks alone."""
+    data = composed(name, options)
+    if not isinstance(data, ImageSet | Mixture):
+        raise InputError(f"{name} has no images of its own: its tasks are made as they are needed")
+    return data
 
 
 def _state(name: str, data: ImageSet) -> str:

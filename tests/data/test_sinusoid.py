@@ -66,6 +66,12 @@ def test_maml_learns_to_regress_them(capsys: pytest.CaptureFixture[str]) -> None
     assert "1-way 5-shot" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", ["show", "prepare", "verify"])
+def test_it_has_no_images_to_show(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", verb, "sinusoid"]) == 2
+    assert "sinusoid has no images of its own" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
