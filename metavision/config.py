@@ -156,6 +156,7 @@ class Evaluate:
     way: int | None = None
     shot: int | None = None
     query: int | None = None
+    balance: float | None = None
     episodes: int = 2000
     episode_seed: int = 0
     replacement: bool = True

@@ -53,7 +53,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     run_config = {**trained.about["config"], "engine": engine}
     weights, at = (trained, path) if asked["checkpoint"] is None else _other(asked["checkpoint"])
     data = build.dataset({"data": run_config["data"] if asked["data"] is None else _alike(asked["data"], trained)})
-    sizes = {key: asked[key] for key in ("way", "shot", "query") if asked[key] is not None}
+    sizes = {key: asked[key] for key in ("way", "shot", "query", "balance") if asked[key] is not None}
     spec = replace(build.specs(run_config)["test"], **sizes)
     episodes = build.episodes(
         run_config,

@@ -143,6 +143,12 @@ def test_evaluation_of_another_kind_is_refused(error: Error) -> None:
     assert main(["evaluate", f"run={pretrained}", "way=3", "shot=2", "episodes=5"]) == 0
 
 
+def test_unbalanced_queries_of_a_transductive_run(capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("algo=ptmap")
+    assert main(["evaluate", f"run={run}", "episodes=5", "query=4", "balance=2"]) == 0
+    assert "episodes: balance=2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", ["algo=protonet backbone=conv512 backbone.drop=0.3 ~backbone.filters", "algo=rfs"])
 def test_a_resumed_run_drops_and_draws_the_same(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from metavision.engine.train import _Trainer
