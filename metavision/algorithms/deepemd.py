@@ -9,7 +9,7 @@ from torch.func import grad
 
 from metavision.algorithms.base import Algorithm
 from metavision.errors import InputError
-from metavision.functional.prototypes import prototypes
+from metavision.functional.prototypes import members, prototypes
 from metavision.functional.sinkhorn import sinkhorn
 from metavision.types import Examples, Inputs, Meta
 
@@ -78,7 +78,7 @@ class DeepEMD(Algorithm):
             velocity = slope if velocity is None else MOMENTUM * velocity + (1 - MOMENTUM) * slope
             change = change - self.rate * velocity
         if support.mask is not None:  # of one shot, behind the padding
-            classes = (F.one_hot(support.y, self.problem.way) * support.mask.unsqueeze(-1)).amax(0).sum()
+            classes = members(support.y, self.problem.way, support.mask, z.dtype).amax(0).sum()
             change = torch.where(support.mask.sum() > classes, change, 0.0)
         return maps + change
 

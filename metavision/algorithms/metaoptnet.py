@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metavision.algorithms.base import Algorithm
 from metavision.errors import InputError
+from metavision.functional.prototypes import members
 from metavision.functional.svm import crammer_singer
 from metavision.types import Examples, Inputs, Meta
 
@@ -48,7 +49,7 @@ class MetaOptNet(Algorithm):
         y, present = F.one_hot(support.y, self.problem.way), None
         if support.mask is not None:
             z = z * support.mask.to(z.dtype).unsqueeze(-1)
-            present = (y * support.mask.unsqueeze(-1)).sum(0) > 0
+            present = members(support.y, self.problem.way, support.mask, z.dtype).sum(0) > 0
         return z.T @ crammer_singer(z @ z.T, y, self.penalty, self.iterations, present)
 
     def predict(self, meta: Meta, task: Tensor, query: Inputs) -> Tensor:

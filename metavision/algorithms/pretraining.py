@@ -77,9 +77,3 @@ class Pretrained(Algorithm):
             parts = x.tensor_split(math.ceil(len(x) / EMBEDDED_TOGETHER))
             z = torch.cat([self.embed(meta.params, meta.buffers, Inputs(part)) for part in parts])
         return Meta(meta.params, {**meta.buffers, "centre": z.mean(0)})
-
-
-def one_hot(support: Examples, way: int, dtype: torch.dtype) -> Tensor:
-    """Labels (n, k), with rows of zeros for padding."""
-    y = F.one_hot(support.y, way).to(dtype)
-    return y if support.mask is None else y * support.mask.to(dtype).unsqueeze(-1)

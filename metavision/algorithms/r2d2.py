@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metavision.algorithms.base import Algorithm
 from metavision.errors import InputError
+from metavision.functional.prototypes import members
 from metavision.functional.ridge import ridge
 from metavision.types import Examples, Inputs, Meta
 
@@ -52,9 +52,9 @@ class R2D2(Algorithm):
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Head:  # noqa: ARG002
         z = self.embed(meta.params, meta.buffers, support.inputs)
-        y = F.one_hot(support.y, self.problem.way).to(z.dtype)
+        y = members(support.y, self.problem.way, support.mask, z.dtype)
         if support.mask is not None:
-            z, y = (part * support.mask.to(z.dtype).unsqueeze(-1) for part in (z, y))
+            z = z * support.mask.to(z.dtype).unsqueeze(-1)
         return Head(ridge(z, y, meta.params["solver.log_penalty"].exp()))
 
     def predict(self, meta: Meta, task: Head, query: Inputs) -> Tensor:

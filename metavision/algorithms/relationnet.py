@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.errors import InputError
-from metavision.functional.prototypes import prototypes
+from metavision.functional.prototypes import members, prototypes
 from metavision.nn import functional
 from metavision.nn.normalisation import normalisation
 from metavision.problems.classification import masked_mean
@@ -63,10 +63,7 @@ class RelationNet(Algorithm):
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Classes:  # noqa: ARG002
         z = self.embed(meta.params, meta.buffers, support.inputs)
         means = prototypes(z, support.y, self.problem.way, support.mask)
-        members = F.one_hot(support.y, self.problem.way)
-        if support.mask is not None:
-            members = members * support.mask.unsqueeze(-1)
-        n = members.sum(0)
+        n = members(support.y, self.problem.way, support.mask, z.dtype).sum(0)
         maps = means if self.pool == "mean" else means * n.unsqueeze(-1)
         return Classes(maps, None if support.mask is None else n > 0)
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from metavision.algorithms.base import Score
-from metavision.algorithms.pretraining import Pretrained, one_hot
+from metavision.algorithms.pretraining import Pretrained
 from metavision.errors import InputError
 from metavision.functional.logistic import logistic
+from metavision.functional.prototypes import members
 from metavision.problems.classification import Classification
 from metavision.types import Examples, Inputs, Meta
 
@@ -68,7 +69,7 @@ class RFS(Pretrained):
         z = self.features(meta, support.inputs)
         if support.mask is not None:
             z = z * support.mask.to(z.dtype).unsqueeze(-1)
-        return Head(*logistic(z, one_hot(support, self.problem.way, z.dtype), self.penalty))
+        return Head(*logistic(z, members(support.y, self.problem.way, support.mask, z.dtype), self.penalty))
 
     def predict(self, meta: Meta, task: Head, query: Inputs) -> Tensor:
         return self.features(meta, query) @ task.weight + task.bias

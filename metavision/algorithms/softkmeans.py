@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from metavision.algorithms.pretraining import one_hot
 from metavision.algorithms.protonet import ProtoNet
 from metavision.errors import InputError
+from metavision.functional.prototypes import members
 from metavision.types import Examples, Inputs, Meta
 
 
@@ -44,7 +44,7 @@ class SoftKMeans(ProtoNet):
             raise InputError("algo.learns_from is unlabelled, and episodes have no such images: set episode.unlabelled")
         z = self.embed(meta.params, meta.buffers, support.inputs)
         more = self.embed(meta.params, meta.buffers, unlabelled)
-        given = one_hot(support, self.problem.way, z.dtype)
+        given = members(support.y, self.problem.way, support.mask, z.dtype)
         for _ in range(self.steps):
             logits = self.problem.among(self.likeness(more, means), support)
             share = logits.softmax(-1)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metavision.algorithms.pretraining import Pretrained, one_hot
+from metavision.algorithms.pretraining import Pretrained
+from metavision.functional.prototypes import members
 from metavision.types import Examples, Inputs, Meta
 
 
@@ -22,4 +23,4 @@ class Transductive(Pretrained):
         assert unlabelled is not None, "a transductive head is given the queries"
         z, more = self.features(meta, support.inputs), self.features(meta, unlabelled)
         counts = torch.ones_like(more[:, 0]) if unlabelled.mask is None else unlabelled.mask.to(z.dtype)
-        return z, one_hot(support, self.problem.way, z.dtype), more, counts
+        return z, members(support.y, self.problem.way, support.mask, z.dtype), more, counts

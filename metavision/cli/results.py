@@ -63,9 +63,7 @@ def overview(done: Sequence[tuple[Mapping[str, Any], Path]], failed: Sequence[st
         table.add_row(result["name"], *([] if one else [about]), figure_, *cells)
     if done:
         stdout.print(table)
-        stdout.print(
-            "± is half a 95 % interval over the episodes, the same for every row; † transductive", soft_wrap=True
-        )
+        stdout.print("± is half a 95 % interval over the episodes of a row; † transductive", soft_wrap=True)
     for words in failed:
         stdout.print(f"[bold red]failed[/bold red]: {escape(words)}", soft_wrap=True)
 

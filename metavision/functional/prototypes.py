@@ -1,7 +1,14 @@
 """Class means."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def members(y: Tensor, way: int, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """One-hot labels (n, k) of y (n,), with rows of zeros for padding."""
+    labels = F.one_hot(y, way).to(dtype)
+    return labels if mask is None else labels * mask.to(dtype).unsqueeze(-1)
 
 
 def prototypes(z: Tensor, y: Tensor, way: int, mask: Tensor | None = None) -> Tensor:
@@ -9,7 +16,5 @@ def prototypes(z: Tensor, y: Tensor, way: int, mask: Tensor | None = None) -> Te
 
     A class without examples gets zeros. As a product with the one-hot labels, so that it maps over tasks.
     """
-    members = F.one_hot(y, way).to(z.dtype)  # (n, k)
-    if mask is not None:
-        members = members * mask.to(z.dtype).unsqueeze(-1)
-    return members.T @ z / members.sum(0).clamp_min(1).unsqueeze(-1)
+    labels = members(y, way, mask, z.dtype)
+    return labels.T @ z / labels.sum(0).clamp_min(1).unsqueeze(-1)
