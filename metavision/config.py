@@ -55,6 +55,12 @@ class Hierarchy(Enum):
     across = "across"
 
 
+class EvaluationNorm(Enum):
+    batch = "batch"
+    running = "running"
+    support = "support"
+
+
 class Selection(Enum):
     best = "best"
     last = "last"
@@ -160,6 +166,10 @@ class Evaluate:
     episodes: int = 2000
     episode_seed: int = 0
     replacement: bool = True
+    norm: EvaluationNorm | None = None
+    inductive: bool = False
+    steps: int | None = None
+    supports: int | None = None
     allow_leak: bool = False
     engine: Engine = field(default_factory=Engine)
     device: Device = Device.auto
@@ -206,6 +216,8 @@ _LEAST = {
     "engine.threads": 1,
     "engine.calibration_images": 2,
     "episodes": 2,
+    "steps": 0,
+    "supports": 2,
 }
 
 

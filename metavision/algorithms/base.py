@@ -41,6 +41,7 @@ class Algorithm(ABC):
     regresses: ClassVar[bool] = False  # whether targets may be numbers, too
     diet: ClassVar[str] = "episodes"  # or "batches", for pre-training
     mapping: ClassVar[str] = "vmap"  # or "loop", for code that does not map
+    frozen: ClassVar[bool] = False  # whether images matter through `embed` alone, by the weights of `meta`
 
     @property
     def uses_queries(self) -> bool:
@@ -73,12 +74,24 @@ class Algorithm(ABC):
 
     def score(self, meta: Meta, episode: Episode) -> Score:
         """Loss and metrics on the query after adaptation to the support."""
+        logits = self.solve(meta, episode)
+        return self.loss(logits, episode.query), self.problem.metrics(logits, episode.query)
+
+    def solve(self, meta: Meta, episode: Episode) -> Tensor:
+        """Logits (Q, k) of the query after adaptation to the support; absent classes have no chance."""
         unlabelled = episode.query.inputs if self.uses_queries else episode.unlabelled
         task = self.adapt(meta, episode.support, unlabelled)
-        outputs = self.predict(meta, task, episode.query.inputs)
+        outputs = self.predict(self._for_queries(meta, task, episode.support), task, episode.query.inputs)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # of bfloat16, means have three digits
-        logits = self.problem.among(outputs, episode.support)
-        return self.loss(logits, episode.query), self.problem.metrics(logits, episode.query)
+        return self.problem.among(outputs, episode.support)
+
+    def _for_queries(self, meta: Meta, task: Any, support: Examples) -> Meta:
+        """Meta with the statistics of the support by the adapted weights, where the policy is that of evaluation."""
+        if self.backbone.norm != "support":
+            return meta
+        with functional.moments_seen(self.backbone) as found:
+            self.predict(meta, task, support.inputs)
+        return Meta(meta.params, {**meta.buffers, **trees.under("backbone", functional.statistics(found))})
 
     def loss(self, logits: Tensor, query: Examples) -> Tensor:
         """What the logits (n, k) of the query cost, as the method trains."""
@@ -113,6 +126,12 @@ class Algorithm(ABC):
     def for_evaluation(self) -> Self:
         """The same algorithm with its test-time settings: nothing is dropped at random."""
         return replace(self, backbone=copy.deepcopy(self.backbone).eval())
+
+    def normalised(self, policy: str) -> Self:
+        """The same algorithm with its layers of moments under another policy: `batch`, `running` or `support`."""
+        backbone = copy.deepcopy(self.backbone)
+        backbone.norm = policy
+        return replace(self, backbone=backbone)
 
     def before_adaptation(self) -> Self | None:
         """The same algorithm without any update, for inner-loop methods: its accuracy must be 1/k."""

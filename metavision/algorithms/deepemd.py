@@ -1,6 +1,7 @@
 """The earth mover's distance between maps."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,8 @@ class DeepEMD(Algorithm):
     through_plan: bool = False
     refine: int = 100
     rate: float = 0.1
+
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,8 @@ class FEAT(Algorithm):
     balance: float = 0.01
     balance_temperature: float = 64.0
     drop: float = 0.5
+
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and self.balance_temperature > 0 and self.balance >= 0 and 0 <= self.drop < 1):

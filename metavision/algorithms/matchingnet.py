@@ -1,7 +1,7 @@
 """Matching networks."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,8 @@ class MatchingNet(Algorithm):
     context: bool = False
     reads: int | None = None
     normalise_query: bool = True
+
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.scale > 0 or (self.reads is not None and self.reads < 0):

@@ -1,6 +1,7 @@
 """A support vector machine as the head of an episode."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ class MetaOptNet(Algorithm):
     penalty: float = 0.1
     iterations: int = 15
     smoothing: float = 0.0
+
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (self.penalty > 0 and self.iterations >= 1 and 0 <= self.smoothing < 1):

@@ -35,6 +35,7 @@ class Pretrained(Algorithm):
     unit: bool = False
 
     diet: ClassVar[str] = "batches"
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (self.classes >= 1 and 0 <= self.smoothing < 1):

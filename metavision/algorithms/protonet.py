@@ -1,7 +1,7 @@
 """Prototypical networks."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -28,6 +28,8 @@ class ProtoNet(Algorithm):
 
     metric: Literal["euclidean", "cosine"] = "euclidean"
     scale: float = 10.0
+
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.scale > 0:

@@ -1,7 +1,7 @@
 """Ridge regression as the head of an episode."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class R2D2(Algorithm):
 
     penalty: float = 1.0
     scale: float = 10.0
+
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (self.penalty > 0 and self.scale > 0):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,8 @@ class RelationNet(Algorithm):
 
     pool: Literal["sum", "mean"] = "sum"
     hidden: int = 8
+
+    frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.hidden < 1:

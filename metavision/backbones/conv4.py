@@ -57,7 +57,8 @@ class Conv4(Backbone):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = F.relu(norm(conv(x), mask))
+            x = norm(conv(x), mask)
             if self.pool and i < self.pools:
-                x = F.max_pool2d(x, 2)
+                x = F.max_pool2d(x, 2)  # before the ReLU, which is the same and leaves it a quarter of the work
+            x = F.relu(x)
         return x.flatten(1) if self.pool else x.mean((2, 3))

@@ -1,7 +1,8 @@
 """`metavision evaluate`: score a run or a checkpoint on fixed episodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,25 @@ from metavision import build, config
 from metavision.algorithms.base import Algorithm
 from metavision.cli import results
 from metavision.cli.launch import Done, launch
-from metavision.engine import checkpoint, device
+from metavision.console import progress_bar
+from metavision.data.batches import Episodes
+from metavision.data.episodes import EpisodeSampler
+from metavision.data.own import OwnEpisodes
+from metavision.data.supports import Supports
+from metavision.engine import checkpoint, device, policies
 from metavision.engine.checkpoint import Checkpoint
+from metavision.engine.embedding import Embedder
+from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
+from metavision.records.details import class_rows
 from metavision.records.run import Run, run_id
+from metavision.records.statistics import estimate
+from metavision.records.tables import table
 from metavision.types import Meta
+
+EMBEDDER = Embedder(keep=4)  # so that the evaluations of a sweep embed a split once
+SUPPORTED = 200  # tasks that are met with many supports
 
 
 def main(words: list[str]) -> int:
@@ -49,10 +63,11 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     engine = asked["engine"]
     place = device.resolve(asked["device"])
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
-    trained = checkpoint.read(path)
-    run_config = {**trained.about["config"], "engine": engine}
-    weights, at = (trained, path) if asked["checkpoint"] is None else _other(asked["checkpoint"])
-    data = build.dataset({"data": run_config["data"] if asked["data"] is None else _alike(asked["data"], trained)})
+    read = checkpoint.read(path)
+    run_config = {**read.about["config"], "engine": engine}
+    run_config["algo"] = policies.with_steps(run_config["algo"], asked["steps"])
+    weights, at = (read, path) if asked["checkpoint"] is None else _other(asked["checkpoint"])
+    data = build.dataset({"data": run_config["data"] if asked["data"] is None else _alike(asked["data"], read)})
     sizes = {key: asked[key] for key in ("way", "shot", "query", "balance") if asked[key] is not None}
     spec = replace(build.specs(run_config)["test"], **sizes)
     episodes = build.episodes(
@@ -68,16 +83,18 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     _outputs_fit(algorithm, weights, at, spec.way, run_config["episode"]["way"])
     _statistics_fit(algorithm, weights, at, episodes.pool(2))
     leak = _leak(weights, episodes.source.class_hashes, allowed=asked["allow_leak"])
-    meta = checkpoint.to(weights.meta, place)
-    mapper = build.mapper(run_config, algorithm, meta, episodes, train=False)
-    result, accuracy = test(
-        Contender(algorithm, meta, mapper),
-        {},
-        episodes,
-        min(asked["episodes"], len(episodes)),
-        lambda name, done: None,  # noqa: ARG005
-    )
-    record.write_episodes(accuracy)
+    trained = Contender(algorithm, checkpoint.to(weights.meta, place))
+    fit, n = partial(build.mapper, run_config, train=False), min(asked["episodes"], len(episodes))
+    if asked["norm"] is not None:
+        trained = policies.under(asked["norm"], trained, partial(_training_images, run_config, weights, place))
+    others = {"inductive": policies.inductive(trained)} if asked["inductive"] else {}
+    with progress_bar("evaluating", n * (1 + len(others)), "episodes") as advance:
+        result, arrays = test(trained, others, episodes, n, fit, _steps(advance), embedder=EMBEDDER)
+    if asked["supports"] is not None:
+        result["supports"] = _supports(trained, episodes, fit, asked["supports"])
+    record.write_episodes(arrays)
+    if "names" in arrays:
+        record.write("classes.csv", table(class_rows(arrays)))
     about = {
         "name": _name(path),
         "checkpoint": str(at),
@@ -86,8 +103,45 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "train_split_hash": weights.about["split_hash"],
         "leak": leak,
         "track": weights.about["track"],
+        "seed": read.about["config"]["seed"],
     }
     return about | result
+
+
+def _training_images(config: Mapping[str, Any], weights: Checkpoint, place: torch.device) -> torch.Tensor:
+    """Of the run's own data set, to calibrate statistics on."""
+    source = build.dataset(config).source("train")
+    spec = build.specs(config)["train"]
+    tasks = build.episodes(config, source, spec, 0, place, scaling=build.scaling_of(weights.about))
+    return tasks.pool(config["engine"]["calibration_images"])
+
+
+def _supports(trained: Contender, episodes: Episodes | OwnEpisodes, fit: Fit, each: int) -> dict[str, Any]:
+    """The first tasks again, with many supports each: the worst, the mean and the best of a task, over tasks."""
+    if not isinstance(episodes, Episodes) or not isinstance(episodes.sampler, EpisodeSampler):
+        raise InputError("supports= needs tasks that are drawn from images, with replacement")
+    again, metric = Episodes(Supports(episodes.sampler, each), episodes.images), trained.algorithm.problem.metric
+    with progress_bar("other supports", SUPPORTED * each, "episodes") as advance:
+        scores = evaluate(
+            *(trained.algorithm, trained.meta, again, SUPPORTED * each, fit, partial(_steps(advance), "")),
+            embedder=EMBEDDER,
+        )
+    values = scores.metrics[metric].reshape(SUPPORTED, each)
+    worst, best = (values.min(1), values.max(1)) if trained.algorithm.problem.higher else (values.max(1), values.min(1))
+    figures = {"worst": worst, "mean": values.mean(1), "best": best, "deviation": values.std(1, ddof=1)}
+    estimates = {name: estimate(found, "tasks").as_dict() for name, found in figures.items()}
+    return {"each": each, "tasks": SUPPORTED, **estimates}
+
+
+def _steps(advance: Callable[[int], None]) -> Callable[[str, int], None]:
+    """Of counts by contender, what a bar is to be advanced by."""
+    done: dict[str, int] = {}
+
+    def told(name: str, count: int) -> None:
+        advance(count - done.get(name, 0))
+        done[name] = count
+
+    return told
 
 
 def _alike(data: Mapping[str, Any], trained: Checkpoint) -> dict[str, Any]:

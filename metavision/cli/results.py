@@ -1,6 +1,6 @@
 """The results table at the end of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from metavision.records.provenance import code
 from metavision.records.run import Run
 from metavision.records.statistics import Estimate, figure
 
-NAMES = {"untrained": "the same, untrained", "pixels": "nearest centroid on pixels"}
+NAMES = {
+    "untrained": "the same, untrained",
+    "pixels": "nearest centroid on pixels",
+    "inductive": "inductive: queries by the support's moments",
+}
 
 
 def show(result: Mapping[str, Any], folder: Path) -> None:
@@ -32,6 +36,8 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     stdout.print(table)
     which = "episodes, the same for every row" if result.get("replacement", True) else "episodes without a common image"
     stdout.print(f"± is half a 95 % interval over {e['n']} {which}", soft_wrap=True)
+    for line in _more(result):
+        stdout.print(line, soft_wrap=True)
     if result.get("composition"):
         stdout.print(f"episodes: {result['composition']}", soft_wrap=True)
     if result.get("classes", "new").startswith("the same"):
@@ -42,6 +48,29 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     if result.get("leak"):
         stdout.print(f"[bold red]{result['leak']} of the classes were trained on[/bold red]", soft_wrap=True)
     stdout.print(f"record: {folder}", soft_wrap=True, markup=False)
+
+
+def _more(result: Mapping[str, Any]) -> Iterator[str]:
+    """What is known beyond the mean."""
+    metric = result["metric"]
+    if over := result.get("over_classes"):
+        if over["half_width"] is None or over["half_width"] != over["half_width"]:
+            yield "over other classes: not known, every episode has all of them"
+        else:
+            yield f"over other classes (as these {over['n']}): {Estimate(**over).text(metric)}"
+    if found := result.get("calibration"):
+        ece, brier = Estimate(**found["ece"]), Estimate(**found["brier"])
+        yield (
+            f"calibration: expected error {ece.text('accuracy')}, Brier score {brier.mean:.3f} ± {brier.half_width:.3f}"
+        )
+    if found := result.get("supports"):
+        worst, mean, best = (Estimate(**found[name]).text(metric) for name in ("worst", "mean", "best"))
+        yield f"{found['each']} supports for each of {found['tasks']} tasks: worst {worst}, mean {mean}, best {best}"
+    if found := result.get("cost"):
+        yield (
+            f"a task: {found['adapt_ms']:.1f} ms to adapt, {found['predict_ms']:.1f} ms for its queries, "
+            f"{found['memory'] / 2**20:.0f} MiB"
+        )
 
 
 def overview(done: Sequence[tuple[Mapping[str, Any], Path]], failed: Sequence[str]) -> None:

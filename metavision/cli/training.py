@@ -1,6 +1,7 @@
 """The course of one run: build, train, test, record."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from metavision.data.guard import disjoint
 from metavision.data.source import DataSet
 from metavision.engine import checkpoint, device
 from metavision.engine.checkpoint import Checkpoint
-from metavision.engine.mapping import Mapper
 from metavision.engine.testing import Contender, test
 from metavision.engine.train import Plan, train
 from metavision.errors import InputError, suggestion
@@ -100,7 +100,7 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
         train=tasks,
         validation=validation,
         train_mapper=build.mapper(config, learner, meta, tasks, train=True),
-        test_mapper=build.mapper(config, tester, meta, validation, train=False),
+        fit=partial(build.mapper, config, train=False),
         meta_batch=config["episode"]["meta_batch"],
         steps=budget["steps"],
         validate_every=budget["validate_every"],
@@ -150,10 +150,10 @@ def _tested(
     place, scaling = plan.train.device, build.scaling_of(plan.about)
     spec = build.specs(config)["test"]
     episodes = build.episodes(config, data.source("test"), spec, EPISODE_SEED, place, scaling=scaling)
-    trained = Contender(plan.tester, checkpoint.to(selected.meta, place), plan.test_mapper)
+    trained = Contender(plan.tester, checkpoint.to(selected.meta, place))
     references = {name: _reference(name, plan, data) for name in config["references"]}
-    result, accuracy = test(trained, references, episodes, n, lambda name, done: recorder.tested(name, done, n))
-    run.write_episodes(accuracy)
+    result, arrays = test(trained, references, episodes, n, plan.fit, lambda name, done: recorder.tested(name, done, n))
+    run.write_episodes(arrays)
     about = {
         "name": run.name,
         "seed": config["seed"],
@@ -169,9 +169,9 @@ def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
     """What the trained network is held against: itself untrained, or nearest centroid on pixels."""
     if name == "untrained":
         meta = plan.tester.calibrate(plan.meta, plan.train.pool(plan.calibration_images))
-        return Contender(plan.tester, meta, plan.test_mapper)
+        return Contender(plan.tester, meta)
     problem = plan.tester.problem
-    return Contender(ProtoNet(backbone=Pixels(data.shape), problem=problem), Meta({}, {}), Mapper("loop"))
+    return Contender(ProtoNet(backbone=Pixels(data.shape), problem=problem), Meta({}, {}))
 
 
 def _in_words(plan: Plan, place: torch.device) -> str:

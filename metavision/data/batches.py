@@ -86,7 +86,7 @@ class Episodes:
     @property
     def where(self) -> str:
         """Where the pixels are."""
-        return self.images.resident.where
+        return self.images.where
 
     @property
     def source(self) -> Source:
@@ -104,6 +104,10 @@ class Episodes:
             # Partners come from the far end of the list, so that no episode is blended with a copy of itself.
             episode = mix(episode, self._read(self.sampler[~i], ~i), self._weights(i, self.augment.mix))
         return episode
+
+    def classes(self, indices: Sequence[int]) -> np.ndarray:
+        """The source's class behind each label of episodes `indices`: (T, k), -1 where there is none."""
+        return self._draws[np.asarray(indices, dtype=np.uint64)].classes[:, : self.spec.way]
 
     def pool(self, n: int) -> Tensor:
         """n images (n, C, H, W) of the split."""

@@ -27,6 +27,11 @@ class Images:
     def device(self) -> torch.device:
         return self.resident.device
 
+    @property
+    def where(self) -> str:
+        """Where the bytes are."""
+        return self.resident.where
+
     def take(self, index: np.ndarray) -> Tensor:
         """(n, C, H, W)."""
         images = self.resident.take(index)
@@ -48,6 +53,27 @@ class Images:
         pieces = zip(images.split(size), numbers.split(size), strict=True)
         done = [(self.scaling or UNIT).standardised(augmentation(UNIT(some), u)) for some, u in pieces]
         return done[0] if len(done) == 1 else torch.cat(done)
+
+
+class Features(Images):
+    """The features of a split (N, d), in the place of its images."""
+
+    scaling = None
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    @property
+    def device(self) -> torch.device:
+        return self.features.device
+
+    @property
+    def where(self) -> str:
+        return "embedded"
+
+    def take(self, index: np.ndarray) -> Tensor:
+        """(n, d)."""
+        return self.features.index_select(0, torch.from_numpy(index).to(self.device))
 
 
 def spread(images: Images, size: int, n: int) -> Tensor:

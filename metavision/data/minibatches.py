@@ -57,7 +57,7 @@ class Minibatches:
     @property
     def where(self) -> str:
         """Where the pixels are."""
-        return self.images.resident.where
+        return self.images.where
 
     def batch(self, indices: Sequence[int]) -> Examples:
         """Batches `indices` as if each were a task: x (T, size, C, H, W), y (T, size)."""

@@ -1,18 +1,28 @@
 """Scoring an algorithm on a fixed list of episodes."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.own import OwnEpisodes
+from metavision.engine.embedding import Embedder, embeddable
 from metavision.engine.mapping import Mapper
-from metavision.trees import concatenate
-from metavision.types import Episode, Meta, Metrics, P
+from metavision.types import Episode, Meta, P
 
 TASKS_AT_ONCE = 32  # read from the source together; how many are mapped at once is the mapper's affair
+Fit = Callable[[Algorithm, Meta, Any], Mapper]  # chooses how the tasks of an evaluation are mapped
+
+
+class Scores(NamedTuple):
+    """Of n episodes, as float64 unless said otherwise."""
+
+    metrics: dict[str, np.ndarray]  # loss and the problem's figures, each (n,)
+    details: dict[str, np.ndarray]  # `Problem.details`, each (n, …), and the source's `classes` (n, k) int32
 
 
 def evaluate(
@@ -20,26 +30,55 @@ def evaluate(
     meta: Meta,
     episodes: Episodes | OwnEpisodes,
     n: int,
-    mapper: Mapper,
+    fit: Fit,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, np.ndarray]:
-    """Loss and metrics of episodes 0 to n - 1, each as (n,) float64.
+    *,
+    details: bool = False,
+    embedder: Embedder | None = None,
+) -> Scores:
+    """Scores of episodes 0 to n - 1.
+
+    Where features are functions of their images and episodes use more images than the split has, the split is embedded
+    once.
 
     Args:
         algorithm: with its test-time settings, see `Algorithm.for_evaluation`.
         meta: calibrated where the normalisation policy asks for it.
         progress: told the number of episodes done after every batch.
+        details: whether to take them.
+        embedder: embeds the split; one that keeps features serves several evaluations.
     """
+    mapper = fit(algorithm, meta, episodes)
+    if _pays(algorithm, episodes, n):
+        assert isinstance(episodes, Episodes)
+        algorithm, meta, episodes = (embedder or Embedder())(algorithm, meta, episodes, autocast=mapper.autocast)
+        mapper = fit(algorithm, meta, episodes)
 
-    def score(params: P, episode: Episode) -> Metrics:
-        loss, metrics = algorithm.score(Meta(params, meta.buffers), episode)
-        return {"loss": loss, **metrics}
+    def score(params: P, episode: Episode) -> Any:
+        logits = algorithm.solve(Meta(params, meta.buffers), episode)
+        metrics = {"loss": algorithm.loss(logits, episode.query), **algorithm.problem.metrics(logits, episode.query)}
+        return metrics, algorithm.problem.details(logits, episode.query) if details else {}
 
-    rows: list[Metrics] = []
+    rows, classes = [], []
     with torch.no_grad():
         for start in range(0, n, TASKS_AT_ONCE):
             indices = range(start, min(start + TASKS_AT_ONCE, n))
             rows.append(mapper.map(score, meta.params, episodes.batch(indices)))
-            if progress:
+            if details and isinstance(episodes, Episodes):
+                classes.append(episodes.classes(indices))
+            if progress is not None:
                 progress(indices.stop)
-    return {name: values.double().cpu().numpy() for name, values in concatenate(rows).items()}
+    metrics, found = (
+        {name: values.double().cpu().numpy() for name, values in part.items()} for part in trees.concatenate(rows)
+    )
+    if classes:
+        found["classes"] = np.concatenate(classes).astype(np.int32)
+    return Scores(metrics, found)
+
+
+def _pays(algorithm: Algorithm, episodes: Episodes | OwnEpisodes, n: int) -> bool:
+    """Whether embedding the split is less work than embedding the images of n episodes."""
+    if not (embeddable(algorithm) and isinstance(episodes, Episodes)):
+        return False
+    spec = episodes.spec
+    return n * spec.way * (spec.shot + spec.query) > len(episodes.source)

@@ -11,10 +11,15 @@ from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.own import OwnEpisodes, OwnSource
 from metavision.data.source import Source
-from metavision.engine.evaluate import evaluate
-from metavision.engine.mapping import Mapper
+from metavision.engine.cost import cost
+from metavision.engine.embedding import Embedder
+from metavision.engine.evaluate import Fit, evaluate
+from metavision.records.details import detailed
 from metavision.records.statistics import estimate
 from metavision.types import Meta
+
+# What is kept of each episode, as small as its numbers allow.
+KEPT = {"confusion": np.uint16, "bins": np.float32, "brier": np.float32, "classes": np.int32}
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,10 @@ class Contender:
     Args:
         algorithm: with its test-time settings.
         meta: calibrated.
-        mapper: maps over tasks.
     """
 
     algorithm: Algorithm
     meta: Meta
-    mapper: Mapper
 
 
 def test(
@@ -37,7 +40,10 @@ def test(
     references: Mapping[str, Contender],
     episodes: Episodes | OwnEpisodes,
     n: int,
+    fit: Fit,
     progress: Callable[[str, int], None],
+    *,
+    embedder: Embedder | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores `trained` and `references` on episodes 0 to n - 1.
 
@@ -45,21 +51,28 @@ def test(
 
     Returns:
         The result as JSON: the problem's metric as an estimate, `before_adaptation`, and for every reference its metric
-        and the paired `difference`; and the metric of every episode, (n,) by contender.
+        and the paired `difference`; and by episode the metric of each contender, (n,), and the details of `trained`.
     """
     contenders = {"trained": trained, **references}
     if (unadapted := trained.algorithm.before_adaptation()) is not None:
-        contenders["before_adaptation"] = Contender(unadapted, trained.meta, trained.mapper)
+        contenders["before_adaptation"] = Contender(unadapted, trained.meta)
     metric = trained.algorithm.problem.metric
-    accuracy = {
-        name: evaluate(c.algorithm, c.meta, episodes, n, c.mapper, partial(progress, name))[metric]
+    scores = {
+        name: evaluate(
+            *(c.algorithm, c.meta, episodes, n, fit, partial(progress, name)),
+            details=name == "trained",
+            embedder=embedder,
+        )
         for name, c in contenders.items()
     }
-    estimates = {name: estimate(values, "episodes") for name, values in accuracy.items()}
+    values = {name: found.metrics[metric] for name, found in scores.items()}
+    arrays = {name: found.astype(KEPT[name]) for name, found in scores["trained"].details.items()}
+    estimates = {name: estimate(found, "episodes") for name, found in values.items()}
     spec, source = episodes.spec, episodes.source
     result = {
         "metric": metric,
         metric: estimates["trained"].as_dict(),
+        **detailed(values["trained"], arrays),
         "episodes": {"way": spec.way, "shot": spec.shot, "query": spec.query, "n": n, "seed": episodes.seed},
         "composition": spec.varied,
         "replacement": episodes.replacement,
@@ -74,14 +87,17 @@ def test(
         "references": {
             name: {
                 metric: estimates[name].as_dict(),
-                "difference": estimate(accuracy["trained"] - accuracy[name], "episodes, paired").as_dict(),
+                "difference": estimate(values["trained"] - values[name], "episodes, paired").as_dict(),
             }
             for name in references
         },
+        "cost": cost(trained.algorithm, trained.meta, episodes),
     }
     if unadapted is not None:
         result["before_adaptation"] = estimates["before_adaptation"].as_dict()
-    return result, accuracy
+    if "classes" in arrays:
+        arrays["names"] = np.array(source.classes)
+    return result, {**values, **arrays}
 
 
 def _novelty(source: Source | OwnSource) -> str:

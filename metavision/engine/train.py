@@ -14,7 +14,7 @@ from metavision.data.minibatches import Minibatches
 from metavision.data.own import OwnEpisodes
 from metavision.engine import checkpoint as checkpoints
 from metavision.engine.checkpoint import Checkpoint
-from metavision.engine.evaluate import evaluate
+from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.mapping import Mapper
 from metavision.engine.schedules import Schedule
 from metavision.errors import Diverged
@@ -38,7 +38,7 @@ class Plan:
         train: episodes to learn from, or batches of images.
         validation: episodes to select by.
         train_mapper: maps over the tasks of a step.
-        test_mapper: maps over the tasks of an evaluation.
+        fit: chooses how the tasks of an evaluation are mapped.
         meta_batch: tasks a step.
         steps: outer steps.
         validate_every: steps; likewise `checkpoint_every` and `log_every`.
@@ -59,7 +59,7 @@ class Plan:
     train: Episodes | OwnEpisodes | Minibatches
     validation: Episodes | OwnEpisodes
     train_mapper: Mapper
-    test_mapper: Mapper
+    fit: Fit
     meta_batch: int
     steps: int
     validate_every: int
@@ -181,7 +181,7 @@ class _Trainer:
 
     def _validate(self) -> None:
         plan, meta = self.plan, self._calibrated()
-        scores = evaluate(plan.tester, meta, plan.validation, plan.validation_episodes, plan.test_mapper)
+        scores = evaluate(plan.tester, meta, plan.validation, plan.validation_episodes, plan.fit).metrics
         problem = plan.tester.problem
         figure = estimate(scores[problem.metric], "episodes")
         if not math.isfinite(figure.mean):

@@ -2,6 +2,9 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,30 +43,45 @@ def calibrate(module: nn.Module, params: P, x: Tensor) -> P:
     averages mix in those of past weights. As there, batches are normalised by themselves and their moments are put
     together, so that memory is bounded. The unbiased variance is kept, as torch does.
     """
-    found: dict[str, list[tuple[int, Tensor, Tensor]]] = {}
+    with torch.no_grad(), moments_seen(module) as found:
+        for batch in x.tensor_split(math.ceil(len(x) / CALIBRATED_TOGETHER)):
+            apply(module, params, {}, Inputs(batch))
+    return statistics(found)
 
-    def hand_over(name: str, x: Tensor) -> None:
-        found.setdefault(name, []).append((x.numel() // x.shape[1], *moments(x)))
+
+Seen = dict[str, list[tuple[Any, Tensor, Tensor]]]  # count, mean and biased variance of every batch, by layer
+
+
+@contextmanager
+def moments_seen(module: nn.Module) -> Iterator[Seen]:
+    """The moments of what every `Norm` of `module` is given, for as long as this lasts."""
+    found: Seen = {}
+
+    def hand_over(name: str, x: Tensor, mask: Tensor | None = None) -> None:
+        images = len(x) if mask is None else mask.sum()
+        found.setdefault(name, []).append((images * x.shape[2] * x.shape[3], *moments(x, mask)))
 
     hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs, name=name: hand_over(name, inputs[0]))
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: hand_over(name, *inputs))
         for name, layer in module.named_modules()
         if isinstance(layer, Norm)
     ]
     try:
-        with torch.no_grad():
-            for batch in x.tensor_split(math.ceil(len(x) / CALIBRATED_TOGETHER)):
-                apply(module, params, {}, Inputs(batch))
+        yield found
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def statistics(found: Seen) -> P:
+    """Moments that were seen, as the buffers of the layers that saw them."""
     buffers: P = {}
     for name, parts in found.items():
         buffers[f"{name}.mean"], buffers[f"{name}.var"] = _together(parts)
     return buffers
 
 
-def _together(parts: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _together(parts: list[tuple[Any, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Mean and unbiased variance of a whole, from count, mean and biased variance of its parts."""
     count = sum(n for n, _, _ in parts)
     mean = torch.stack([n / count * mean for n, mean, _ in parts]).sum(0)

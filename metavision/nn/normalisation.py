@@ -6,6 +6,7 @@
 | `running` | the batch in training, calibrated statistics after   | no, once calibrated    |
 | `group`   | each image alone (Wu and He, 2018)                    | no                     |
 | `none`    | nowhere                                              | no                     |
+| `support` | in evaluation alone: the batch, but for queries those of their support | no   |
 
 The usual MAML implementations use `batch`, which lets one query help another; its accuracy collapses when queries
 come one at a time (TaskNorm: Rethinking Batch Normalization for Meta-Learning, Bronskill et al., 2020,

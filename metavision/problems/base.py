@@ -42,3 +42,7 @@ class Problem(Protocol):
     def metrics(self, outputs: Tensor, examples: Examples) -> Metrics:
         """Figures of one task, the `metric` among them."""
         ...
+
+    def details(self, outputs: Tensor, examples: Examples) -> dict[str, Tensor]:
+        """What else there is to know of one task, as tensors of one shape for all tasks."""
+        ...

@@ -10,6 +10,8 @@ from torch import Tensor
 from metavision.errors import InputError
 from metavision.types import Examples, Metrics
 
+BINS = 15  # of reliability: the field's usual number
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -56,6 +58,29 @@ class Classification:
         """`accuracy`: the fraction of examples whose highest logit is their class's."""
         right = (logits.argmax(-1) == examples.y).to(logits.dtype)
         return {self.metric: masked_mean(right, examples.mask)}
+
+    def details(self, logits: Tensor, examples: Examples) -> dict[str, Tensor]:
+        """What one task tells beyond its accuracy, as counts that add up over tasks.
+
+        Returns:
+            confusion: (k, k), how many examples of a class (row) were taken for another (column).
+            bins: (BINS, 3), by the probability of the likeliest class: examples, the sum of their probabilities, and
+                how many of them were right.
+            brier: the mean squared distance of probabilities and truth, summed over classes (Brier, 1950).
+        """
+        weight = torch.ones_like(logits[:, 0]) if examples.mask is None else examples.mask.to(logits.dtype)
+        classes = torch.arange(self.way, device=logits.device)
+        truth, answer = ((c.unsqueeze(-1) == classes).to(logits.dtype) for c in (examples.y, logits.argmax(-1)))
+        p = logits.softmax(-1)
+        sure = p.amax(-1)
+        place = (sure.unsqueeze(-1) * BINS).clamp(max=BINS - 1).floor()
+        within = (place == torch.arange(BINS, device=logits.device)).to(logits.dtype) * weight.unsqueeze(-1)
+        right = (truth * answer).sum(-1)
+        return {
+            "confusion": (truth * weight.unsqueeze(-1)).T @ answer,
+            "bins": within.T @ torch.stack([torch.ones_like(sure), sure, right], -1),
+            "brier": masked_mean((p - truth).square().sum(-1), examples.mask),
+        }
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

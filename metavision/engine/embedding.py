@@ -1,0 +1,105 @@
+"""A split embedded once: where adaptation leaves the backbone alone, episodes are algebra on features."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metavision import trees
+from metavision.algorithms.base import Algorithm
+from metavision.backbones.base import Backbone
+from metavision.data.batches import Episodes
+from metavision.data.images import Features
+from metavision.types import Inputs, Meta
+
+TOGETHER = 64  # images on a CPU: measured on Conv4 at 32 pixels, above it activations leave the cache
+TOGETHER_ON_GPU = 1024
+
+
+class Embedded(Backbone):
+    """Stands where a backbone was: what it is given are features already."""
+
+    images = False
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.features, self.map, self.norm = backbone.features, backbone.map, backbone.norm
+        self.train(backbone.training)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        return x
+
+
+def embeddable(algorithm: Algorithm) -> bool:
+    """Whether a feature is a function of its image alone."""
+    return algorithm.frozen and algorithm.backbone.norm not in ("batch", "support")
+
+
+class Embedder:
+    """Embeds splits.
+
+    Args:
+        keep: how many splits' features are kept, for when the same weights are evaluated again, as in a sweep.
+    """
+
+    def __init__(self, keep: int = 0) -> None:
+        self.keep = keep
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __call__(
+        self, algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast: bool = False
+    ) -> tuple[Algorithm, Meta, Episodes]:
+        """The same algorithm and episodes, on features: the scores are the same but for rounding.
+
+        Args:
+            algorithm: an `embeddable` one, with its test-time settings.
+            meta: calibrated.
+            episodes: without augmentation.
+            autocast: embed under bfloat16 autocast.
+        """
+        key = _key(algorithm, meta, episodes, autocast=autocast)
+        features = self._kept.pop(key, None)
+        if features is None:
+            features = _features(algorithm, meta, episodes, autocast=autocast)
+        if self.keep:
+            self._kept[key] = features
+            while len(self._kept) > self.keep:
+                self._kept.popitem(last=False)
+        rest = (
+            {name: t for name, t in part.items() if not name.startswith("backbone.")}
+            for part in (meta.params, meta.buffers)
+        )
+        on_features = replace(algorithm, backbone=Embedded(algorithm.backbone))
+        return on_features, Meta(*rest), Episodes(episodes.sampler, Features(features))
+
+
+def _features(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast: bool) -> Tensor:
+    """Features (N, d) of the whole split, by channels-last convolutions."""
+    size, device = len(episodes.source), episodes.device
+    params, buffers = ({name: _channels_last(t) for name, t in part.items()} for part in meta)
+    together = TOGETHER if device.type == "cpu" else TOGETHER_ON_GPU
+    parts = []
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        for start in range(0, size, together):
+            x = episodes.images.take(np.arange(start, min(start + together, size)))
+            parts.append(algorithm.embed(params, buffers, Inputs(_channels_last(x))))
+    return torch.cat(parts)
+
+
+def _channels_last(t: Tensor) -> Tensor:
+    return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+
+
+def _key(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast: bool) -> str:
+    """Tells apart all that decides the features."""
+    images, source, backbone = episodes.images, episodes.source, algorithm.backbone
+    structure = {name: v for name, v in vars(backbone).items() if isinstance(v, int | float | str | tuple)}
+    about = (backbone, structure, source.fingerprint, source.split, images.scaling, images.device, autocast)
+    digest = hashlib.blake2b(f"{type(backbone)} {about}".encode())
+    for part in meta:
+        for name, t in sorted(trees.select(part, "backbone").items()):
+            digest.update(name.encode() + t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""What episodes tell about classes: precision, recall, F1, and an interval over other classes.
+
+Legend: n episodes, k ways, C classes of the split.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metavision.records.statistics import Estimate, interval
+
+
+class Confusion(NamedTuple):
+    """Who was taken for whom.
+
+    Args:
+        counts: (n, k, k), queries of a label (row) that were given another (column), by episode.
+        classes: (n, k), the class behind each label, from 0 to C - 1; -1 where there is none.
+        size: C.
+    """
+
+    counts: np.ndarray
+    classes: np.ndarray
+    size: int
+
+    def matrix(self) -> np.ndarray:
+        """(C, C): over all episodes, how often a class (row) was taken for another (column)."""
+        there = self.classes >= 0
+        both = there[:, :, None] & there[:, None, :]
+        place = self.classes[:, :, None].astype(np.int64) * self.size + self.classes[:, None, :]
+        return np.bincount(place[both], self.counts[both], self.size**2).reshape(self.size, self.size)
+
+
+def by_class(confusion: Confusion, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Precision, recall and F1 of every class that was asked about, with intervals over episodes.
+
+    Each is a ratio of sums over the episodes; its interval is that of its linearisation (see `statistics.ratio`).
+    """
+    counts, classes = confusion.counts.astype(np.float64), confusion.classes
+    there = classes >= 0
+    of, n = classes[there], len(classes)
+    right = np.diagonal(counts, axis1=1, axis2=2)[there]
+    asked, answered = counts.sum(2)[there], counts.sum(1)[there]
+    ratios = {
+        "precision": _ratios(right, answered, of, confusion.size, n),
+        "recall": _ratios(right, asked, of, confusion.size, n),
+        "f1": _ratios(2 * right, asked + answered, of, confusion.size, n),
+    }
+    queries = np.bincount(of, asked, confusion.size)
+    return [
+        {"class": names[c], "queries": int(queries[c]), **{name: found[c].as_dict() for name, found in ratios.items()}}
+        for c in np.flatnonzero(queries)
+    ]
+
+
+def _ratios(above: np.ndarray, below: np.ndarray, of: np.ndarray, size: int, n: int) -> list[Estimate]:
+    """sum(above) / sum(below) of every class, where `of` names the class of each value: an episode's, of n."""
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(of, values, size)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = total(above) / total(below)
+        rest = above - means[of] * below  # of the episodes that a class is not in it is 0, as is its mean over all
+        errors = np.sqrt(total(rest**2) / (n - 1) * n) / total(below)
+    return [interval(float(m), float(e), n - 1, n, "episodes") for m, e in zip(means, errors, strict=True)]
+
+
+def over_classes(values: np.ndarray, classes: np.ndarray) -> Estimate:
+    """The mean of a figure of episodes, with an interval over other classes of the same kind.
+
+    An episode's figure depends on all of its classes: an error has who was asked about and who was answered. So the
+    mean is projected on single classes: with b_c what a class adds to the figure of an episode that it is in, the mean
+    over all sets of k classes is linear in the b_c to first order, and a draw of C other classes would move it by
+    k sd(b) / sqrt(C). That is the cluster bootstrap's deviation, in closed form, less what is in b_c by the chance of
+    the episodes, which would count twice. To resample whole episodes by their classes, or errors by the class asked
+    about, is wrong by far more (see the simulations in the tests): the former is too wide, the latter too narrow.
+
+    Reference:
+        A Class of Statistics with Asymptotically Normal Distribution (Hoeffding, 1948), for the projection.
+
+    Args:
+        values: (n,) such as accuracies, or differences of two runs.
+        classes: (n, k), -1 where there is none.
+
+    Returns:
+        nan as half-width, where every episode has all classes, or where no class was met twice.
+    """
+    n, there = len(values), classes >= 0
+    of = classes[there]
+    y = np.broadcast_to((values - values.mean())[:, None], classes.shape)[there]
+    met, total, squares = (np.bincount(of, v) for v in (None, y, y**2))
+    often = met > 1
+    met, total, squares = met[often], total[often], squares[often]
+    size, way = len(met), there.sum() / n
+    error = float("nan")
+    if size > way:
+        means = total / met
+        chance = ((squares - met * means**2) / (met - 1) / met * (1 - met / n)).mean()
+        # Among C classes, the others of an episode that has class c are not c, which pulls its mean to the middle.
+        added = max(float(np.var(means, ddof=1)) - chance, 0) * ((size - 1) / (size - way)) ** 2
+        error = (way**2 * added / size + float(np.var(values, ddof=1)) / n) ** 0.5
+    return interval(float(values.mean()), error, size - 1, size, "classes")

@@ -1,0 +1,108 @@
+"""Two things scored on the same episodes: how far apart they are, and whether chance would do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from metavision.records.statistics import LEVEL, Estimate, estimate, spread
+
+FLIPS = 10_000
+BLOCK = 500  # flips made together
+RESOLVED = 0.005  # half a point of accuracy: what one would wish to tell apart
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first less the second.
+
+    Args:
+        estimate: in pairs.
+        p: how often chance alone would part them as far, two-sided.
+        correlation: of the two over episodes: what pairing them brought; nan where one never varies.
+        needed: episodes at which half a point would be told from none; nan where the interval is over seeds.
+    """
+
+    estimate: Estimate
+    p: float
+    correlation: float
+    needed: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"estimate": self.estimate.as_dict(), **{k: getattr(self, k) for k in ("p", "correlation", "needed")}}
+
+
+def difference(a: np.ndarray, b: np.ndarray, generator: np.random.Generator) -> Difference:
+    """Of two groups of networks on the same episodes: (seeds, n) each.
+
+    With two seeds or more on both sides, it is about the ways to train, over seeds and episodes; otherwise about these
+    very networks, over episodes, with the p-value of a sign-flip test: under the null the sign of each episode's
+    difference is a coin's (Fisher, The Design of Experiments, 1935).
+    """
+    d = a.mean(0) - b.mean(0)
+    if min(len(a), len(b)) > 1:
+        e = spread([a, b], [1.0, -1.0])
+        return Difference(e, _p_of(e), _correlation(a, b), float("nan"))
+    e = estimate(d, "episodes, paired")
+    needed = float((ndtri((1 + LEVEL) / 2) * np.std(d, ddof=1) / RESOLVED) ** 2)
+    return Difference(e, sign_flip(d, generator), _correlation(a, b), needed)
+
+
+def sign_flip(d: np.ndarray, generator: np.random.Generator) -> float:
+    """The two-sided p-value of the mean of d (n,), by flips of signs at random; the data's own is one of them."""
+    seen = abs(float(d.sum()))
+    d = d[d != 0]  # flips of these change nothing
+    if not len(d):
+        return 1.0
+    as_far = 0
+    for start in range(0, FLIPS, BLOCK):
+        size = min(BLOCK, FLIPS - start)
+        signs = np.unpackbits(generator.integers(0, 256, (size, -(-len(d) // 8)), np.uint8), axis=1, count=len(d))
+        sums = 2 * (signs.astype(np.float32) @ d.astype(np.float32)) - np.float32(d.sum())
+        as_far += int((np.abs(sums) >= seen - 1e-6 * np.abs(d).sum()).sum())
+    return (1 + as_far) / (1 + FLIPS)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values of a family of tests, made so large that any below 5 % may be believed: all of them at 5 % together.
+
+    Reference:
+        A Simple Sequentially Rejective Multiple Test Procedure (Holm, 1979).
+    """
+    order = np.argsort(p)
+    adjusted = np.maximum.accumulate([(len(p) - i) * p[j] for i, j in enumerate(order)])
+    out = np.empty(len(p))
+    out[order] = np.minimum(adjusted, 1)
+    return [float(x) for x in out]
+
+
+def verdict(found: Difference, p: float, least: float = 0.0) -> str:
+    """`better`, `worse`, or `not distinguished`.
+
+    Args:
+        found: where more is better.
+        p: corrected for how many pairs are looked at.
+        least: the smallest difference that is called one.
+    """
+    mean, width = found.estimate.mean, found.estimate.half_width
+    if p < 1 - LEVEL and abs(mean) > width and abs(mean) >= least:
+        return "better" if mean > 0 else "worse"
+    return "not distinguished"
+
+
+def _p_of(e: Estimate) -> float:
+    """Of an estimate over seeds, by its own t distribution."""
+    from scipy.stats import t
+
+    if not e.half_width > 0:
+        return 1.0 if e.mean == 0 else 0.0
+    return float(2 * t.sf(abs(e.mean) / e.error, e.freedom))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    x, y = a.mean(0), b.mean(0)
+    if not (x.std() and y.std()):
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
