@@ -19,6 +19,7 @@ if platform.libc_ver()[0] == "glibc":
 VERBS = {
     "train": "meta-train an algorithm, validate, keep checkpoints, and test at the end",
     "evaluate": "score a run or a checkpoint on fixed episodes",
+    "compare": "put runs side by side: paired differences, a table, a page",
     "data": "list, prepare, show and verify data sets",
     "bench": "measure against peers on the same work",
     "completion": "print the shell code that makes the tab key work",

@@ -31,6 +31,7 @@ from metavision.records.tables import table
 from metavision.types import Meta
 
 EMBEDDER = Embedder(keep=4)  # so that the evaluations of a sweep embed a split once
+ASKED = ("checkpoint", "norm", "steps")  # what makes other answers on the same episodes
 SUPPORTED = 200  # tasks that are met with many supports
 
 
@@ -104,6 +105,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "leak": leak,
         "track": weights.about["track"],
         "seed": read.about["config"]["seed"],
+        "asked": {key: asked[key] for key in ASKED if asked[key] is not None},
     }
     return about | result
 

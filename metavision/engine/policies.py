@@ -28,7 +28,7 @@ def under(policy: str, trained: Contender, images: Callable[[], Tensor]) -> Cont
         raise InputError(f"norm={policy} needs a network that was trained with batch or running; this one has {norm}")
     if policy == "support" and trained.algorithm.before_adaptation() is None:
         raise InputError(
-            f"norm=support is for methods with an inner loop, such as maml, not for {type(trained.algorithm).__name__}; "
+            f"norm=support is for methods with an inner loop, as maml, not for {type(trained.algorithm).__name__}; "
             "norm=running makes that inductive"
         )
     algorithm = trained.algorithm.normalised(policy)

@@ -95,6 +95,7 @@ def test(
     }
     if unadapted is not None:
         result["before_adaptation"] = estimates["before_adaptation"].as_dict()
+    arrays["loss"] = scores["trained"].metrics["loss"]
     if "classes" in arrays:
         arrays["names"] = np.array(source.classes)
     return result, {**values, **arrays}

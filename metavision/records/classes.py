@@ -25,10 +25,17 @@ class Confusion(NamedTuple):
 
     def matrix(self) -> np.ndarray:
         """(C, C): over all episodes, how often a class (row) was taken for another (column)."""
+        return self._summed(self.counts)
+
+    def met(self) -> np.ndarray:
+        """(C, C): over all episodes, how many queries of a class (row) could have been taken for another (column)."""
+        return self._summed(np.broadcast_to(self.counts.sum(2, keepdims=True), self.counts.shape))
+
+    def _summed(self, values: np.ndarray) -> np.ndarray:
         there = self.classes >= 0
         both = there[:, :, None] & there[:, None, :]
         place = self.classes[:, :, None].astype(np.int64) * self.size + self.classes[:, None, :]
-        return np.bincount(place[both], self.counts[both], self.size**2).reshape(self.size, self.size)
+        return np.bincount(place[both], values[both], self.size**2).reshape(self.size, self.size)
 
 
 def by_class(confusion: Confusion, names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -1,0 +1,107 @@
+"""`metavision compare`: put runs side by side."""
+
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from metavision.cli.parser import Parser
+from metavision.comparison.entries import found
+from metavision.comparison.groups import grouped
+from metavision.comparison.page import page
+from metavision.comparison.view import View
+from metavision.console import note, stdout
+from metavision.errors import InputError, suggestion
+from metavision.records.run import run_id
+from metavision.records.tables import markdown, table
+
+EXAMPLES = """places
+  a run's folder, a folder of its seeds, an evaluation, a sweep's folder, or any folder with runs below it
+
+options, as KEY=VALUE
+  by=algo          what makes a group: run (all but the seed), algo, data, shot, way, norm, or keys of the
+                   configuration, such as by=algo,episode.shot
+  metric=loss      another figure that is kept by episode
+  least=0.005      the smallest difference that is called one
+  out=FOLDER       where index.html, table.md and table.csv go (default: outputs/comparisons/ID)
+
+examples
+  metavision compare outputs/protonet-glyphs-1a2b3c4d outputs/maml-glyphs-5e6f7a8b
+  metavision compare outputs by=algo
+  metavision compare outputs/multirun/2026-01-31_12-00-00
+"""
+KEYS = ("by", "metric", "least", "out")
+
+
+def main(words: list[str]) -> int:
+    parser = Parser(
+        prog="metavision compare",
+        description="Puts runs side by side: a table here, and a page with curves, pairs, classes and costs.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("words", nargs="+", metavar="RUN… [KEY=VALUE…]", help="what is compared, and how")
+    places, options = _told(parser.parse_args(words).words)
+    view = View(
+        tuple(grouped(found(places), [key for key in options.get("by", "").split(",") if key], options.get("metric"))),
+        _number("least", options.get("least", "0")),
+    )
+    _show(view)
+    identity = {"groups": [[str(entry.folder) for entry in group.entries] for group in view.groups], "options": options}
+    folder = Path(options.get("out", f"outputs/comparisons/{run_id(identity)}"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.html").write_text(page(view), encoding="utf-8")
+        (folder / "table.md").write_text(markdown(view.rows()), encoding="utf-8")
+        (folder / "table.csv").write_text(table(view.rows()), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} can't be written: {error.strerror}") from error
+    note(f"page: {folder / 'index.html'}")
+    return 0
+
+
+def _told(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Places, and options."""
+    places, options = [], {}
+    for word in words:
+        key, is_option, value = word.partition("=")
+        if not is_option or Path(word).exists():
+            places.append(word)
+        elif key in KEYS:
+            options[key] = value
+        else:
+            raise InputError(f"compare has no option {key}{suggestion(key, KEYS)}")
+    return places, options
+
+
+def _number(key: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InputError(f"{key}={value} is no number") from error
+
+
+COLUMNS = ("± over", "± classes", "seeds")  # of the table in the terminal, beside the figure
+BELOW = ("episodes", "queries", "normalisation", "track", "split")
+
+
+def _show(view: View) -> None:
+    rows = view.rows()
+    shown = Table(title=f"{view.metric}{' in %' * bool(view.unit)}", title_justify="left")
+    same = {key for key in COLUMNS if len({row[key] for row in rows}) == 1 and len(rows) > 1}
+    keys = ["", "what", view.metric, *(key for key in COLUMNS if key not in same)]
+    for key in keys:
+        figures = key in (view.metric, "± classes")
+        shown.add_column(key, justify="right" if figures else "left", no_wrap=key in ("", view.metric))
+    for row in rows:
+        shown.add_row(*(escape(row[key]) for key in keys))
+    stdout.print(shown)
+    for key in (*sorted(same, key=COLUMNS.index), *BELOW):
+        values: dict[str, list[str]] = {}
+        for row in rows:
+            values.setdefault(row[key], []).append(row[""])
+        words = "; ".join(f"{' '.join(who)} {value}" if len(values) > 1 else value for value, who in values.items())
+        stdout.print(f"{key}: {words}", soft_wrap=True, markup=False)
+    if len(view.groups) > 1:
+        stdout.print("\npairs, on the same episodes; p corrected for their number (Holm)", style="bold")
+    for line in [*view.lines(), *view.refused()]:
+        stdout.print(f"  {line}", soft_wrap=True, markup=False)

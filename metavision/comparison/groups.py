@@ -1,0 +1,145 @@
+"""Results that belong together: seeds of one setting, or whatever shares a value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metavision.comparison.entries import Entry
+from metavision.errors import InputError, suggestion
+from metavision.records.classes import over_classes
+from metavision.records.statistics import Estimate, estimate, over_seeds
+
+HIGHER = {"accuracy": True, "mse": False, "loss": False, "brier": False}
+NAMED = ("run", "algo", "data", "shot", "way", "norm")  # what `by` knows beside keys of the configuration
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Results on the same episodes that are seen as one.
+
+    Args:
+        label: what tells it from others.
+        entries: by seed.
+        metric: of those that are kept by episode.
+    """
+
+    label: str
+    entries: tuple[Entry, ...]
+    metric: str
+
+    @property
+    def first(self) -> Entry:
+        return self.entries[0]
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """(runs, n)."""
+        return np.stack([_values(entry, self.metric) for entry in self.entries])
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """Over training seeds and episodes where there are two seeds or more, else over episodes."""
+        return over_seeds(self.values) if len(self.entries) > 1 else estimate(self.values[0], "episodes")
+
+    @cached_property
+    def over_classes(self) -> Estimate | None:
+        """The same mean, over other classes; None where there are none."""
+        classes = self.first.arrays.get("classes")
+        return None if classes is None else over_classes(self.values.mean(0), classes)
+
+    @property
+    def settings(self) -> list[str]:
+        return list(dict.fromkeys(entry.setting for entry in self.entries))
+
+    def summed(self, name: str) -> np.ndarray | None:
+        """An array of details summed over runs and episodes; None where one has none."""
+        if not all(name in entry.arrays for entry in self.entries):
+            return None
+        return np.sum([entry.arrays[name].astype(np.float64).sum(0) for entry in self.entries], axis=0)
+
+
+def grouped(entries: Sequence[Entry], by: Sequence[str], metric: str | None) -> list[Group]:
+    """Groups in the order in which they are met; what was scored on other episodes is another group.
+
+    Args:
+        entries: to be grouped.
+        by: names of `NAMED` or dotted keys of the configuration; none: by run, that is, by all but the seed.
+        metric: None: that of the results.
+
+    Raises:
+        InputError: a name is not known, or results have different metrics.
+    """
+    metrics = {entry.metric for entry in entries} if metric is None else {metric}
+    if len(metrics) > 1:
+        raise InputError(
+            f"these results are of different metrics, {' and '.join(sorted(metrics))}; metric= chooses one"
+        )
+    (chosen,) = metrics
+    parts: dict[tuple[Any, ...], dict[Path, Entry]] = {}
+    for entry in entries:
+        key = tuple(_by(entry, name) for name in by or ("run",))
+        members = parts.setdefault((key, on(entry)), {})
+        members.setdefault(entry.run, entry)  # a network that was scored twice is one
+    several = len({episodes for _, episodes in parts}) > 1
+    twice = len({key for key, _ in parts}) < len(parts)
+    groups = []
+    for (key, _), members in parts.items():
+        label = " ".join(
+            str(value) if name in NAMED else f"{name}={value}" for name, value in zip(by or ("run",), key, strict=True)
+        )
+        about = f" · {described(next(iter(members.values())))}" if several and twice else ""
+        groups.append(Group(label + about, tuple(sorted(members.values(), key=lambda e: (e.setting, e.seed))), chosen))
+    return groups
+
+
+def on(entry: Entry) -> tuple[Any, ...]:
+    """What results share that can be averaged: the episodes, and how they were solved."""
+    result = entry.result
+    return (result["split_hash"], result["episodes_hash"], result["episodes"]["n"], _under(entry))
+
+
+def described(entry: Entry) -> str:
+    """The episodes, and what else an evaluation had of its own, in short."""
+    result, e = entry.result, entry.result["episodes"]
+    extra = f" {_under(entry)}" if _under(entry) else ""
+    return f"{result['data']} {e['way']}w{e['shot']}s{extra}"
+
+
+def _under(entry: Entry) -> str:
+    """Options of an evaluation that change the algorithm and not the episodes."""
+    asked = entry.result.get("asked") or {}
+    return " ".join(f"{key}={asked[key]}" for key in ("norm", "steps", "checkpoint") if asked.get(key) is not None)
+
+
+def _by(entry: Entry, name: str) -> Any:
+    result = entry.result
+    named = {
+        "run": entry.setting,
+        "algo": entry.setting.split("-")[0],
+        "data": result["data"],
+        "shot": f"{result['episodes']['shot']}-shot",
+        "way": f"{result['episodes']['way']}-way",
+        "norm": result["normalisation"],
+    }
+    if name in named:
+        return named[name]
+    node: Any = entry.config
+    for key in name.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            known = [*named, *(str(k) for k in entry.config)] if "." not in name else list(node or [])
+            raise InputError(f"{entry.name} has no {name} to compare by{suggestion(key, map(str, known))}")
+        node = node[key]
+    return node
+
+
+def _values(entry: Entry, metric: str) -> np.ndarray:
+    name = "trained" if metric == entry.metric else metric
+    arrays = entry.arrays
+    by_episode = [key for key, found in arrays.items() if found.ndim == 1 and key not in ("names", "trained")]
+    if name not in arrays or arrays[name].ndim != 1 or name == "names":
+        raise InputError(f"{entry.folder} has no {metric} by episode{suggestion(metric, [entry.metric, *by_episode])}")
+    return arrays[name].astype(np.float64)

@@ -1,0 +1,190 @@
+"""What is compared, ready to be shown: in a terminal, as Markdown or CSV, or as a page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from metavision.comparison.groups import HIGHER, Group, described, on
+from metavision.comparison.pairs import Pair, paired
+from metavision.records.statistics import Estimate, figure
+
+MOST_NAMED = 8  # pairs of one reason
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Keys of a configuration that say where and how a run was made, and nothing of what it is.
+BESIDE = ("outputs", "rerun", "wait", "logger", "lengths", "device", "references", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Groups, their pairs, and how to write their figures.
+
+    Args:
+        groups: what is compared, of one metric.
+        least: the smallest difference that is called one.
+    """
+
+    groups: tuple[Group, ...]
+    least: float = 0.0
+
+    @property
+    def metric(self) -> str:
+        return self.groups[0].metric
+
+    @property
+    def higher(self) -> bool:
+        return HIGHER.get(self.metric, True)
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        return paired(self.groups, higher=self.higher, least=self.least)
+
+    def letter(self, index: int) -> str:
+        """A, B, … Z, A2, …"""
+        turn, place = divmod(index, len(LETTERS))
+        return LETTERS[place] + (str(turn + 1) if turn else "")
+
+    def number(self, value: float, *, signed: bool = False) -> str:
+        return figure(value, self.metric, signed=signed)
+
+    def text(self, e: Estimate, *, signed: bool = False) -> str:
+        """`63.10 ± 0.20`; a dash where there is no interval."""
+        width = self.number(e.half_width) if np.isfinite(e.half_width) else "—"
+        return f"{self.number(e.mean, signed=signed)} ± {width}"
+
+    @property
+    def unit(self) -> str:
+        return " %" if self.metric == "accuracy" else ""
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Indices of groups, the best first; those on other episodes stay apart."""
+        sign = -1 if self.higher else 1
+        places = {key: i for i, key in enumerate(dict.fromkeys(_episodes(group) for group in self.groups))}
+        return sorted(
+            range(len(self.groups)),
+            key=lambda i: (places[_episodes(self.groups[i])], sign * self.groups[i].estimate.mean),
+        )
+
+    @property
+    def same_episodes(self) -> bool:
+        return len({_episodes(group) for group in self.groups}) == 1
+
+    def rows(self) -> list[dict[str, str]]:
+        """The table of results."""
+        rows = []
+        for i in self.order:
+            group, result = self.groups[i], self.groups[i].first.result
+            over, e = group.over_classes, result["episodes"]
+            row = {"": self.letter(i), "what": group.label, self.metric: self.text(group.estimate)}
+            row["± over"] = group.estimate.resampled.removeprefix("training ")
+            row["± classes"] = self.number(over.half_width) if over and np.isfinite(over.half_width) else "—"
+            row["seeds"] = " ".join(str(entry.seed) for entry in group.entries)
+            row["episodes"] = f"{e['n']} · {described(group.first)} {e['query']}q"
+            row["queries"] = "transductive" if result["transductive"] else "inductive"
+            row["normalisation"] = result["normalisation"]
+            row["track"] = result["track"]
+            row["split"] = result["split_hash"]
+            rows.append(row)
+        return rows
+
+    def lines(self) -> list[str]:
+        """What the pairs say, in words; the clear ones first."""
+        lines = []
+        for pair in sorted(self.pairs, key=lambda pair: pair.verdict == "not distinguished"):
+            a, b = self.letter(pair.a), self.letter(pair.b)
+            if pair.found is None:
+                continue
+            words = f"{a} − {b}: {self.text(pair.found.estimate, signed=True)}, p {p_text(pair.p)}"
+            said = f"{a} is {pair.verdict}" if pair.verdict in ("better", "worse") else pair.verdict
+            if pair.verdict == "not distinguished" and np.isfinite(pair.found.needed) and self.metric == "accuracy":
+                said += f" at {pair.found.estimate.n} episodes; half a point needs {_round(pair.found.needed)}"
+            lines.append(f"{words} — {said}")
+        return lines
+
+    def refused(self) -> list[str]:
+        """Which pairs are not pairs, by what is not the same."""
+        why: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            if pair.found is None:
+                why.setdefault(pair.why.partition(" (")[0], []).append(pair)
+        lines = []
+        for what, pairs in why.items():
+            some = ", ".join(f"{self.letter(p.a)}{self.letter(p.b)}" for p in pairs[:MOST_NAMED])
+            more = f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else ""
+            inner = pairs[0].why.partition(" (")[2].rstrip(")")
+            lines.append(
+                f"not paired, {what}: {some}{more} ({self.letter(pairs[0].a)}{self.letter(pairs[0].b)}: {inner})"
+            )
+        return lines
+
+    def headline(self) -> str:
+        """The most that can be said in a sentence."""
+        if len(self.groups) == 1:
+            return f"{self.groups[0].label}: {self.text(self.groups[0].estimate)}{self.unit}"
+        if not self.same_episodes:
+            told = [pair for pair in self.pairs if pair.verdict in ("better", "worse")]
+            both = [pair for pair in self.pairs if pair.found]
+            lists = len({_episodes(group) for group in self.groups})
+            return f"{lists} lists of episodes; {len(told)} of {len(both)} pairs on the same ones are told apart."
+        best = self.order[0]
+        mine = [pair for pair in self.pairs if best in (pair.a, pair.b) and pair.found is not None]
+        if not mine:
+            return "None of these can be compared in pairs: they were scored on different episodes."
+        beaten = [p for p in mine if p.verdict == ("better" if p.a == best else "worse")]
+        even = [p for p in mine if p.verdict == "not distinguished"]
+        name = self.groups[best].label
+        if not beaten:
+            return f"{name} has the best mean, and is not distinguished from {len(even)} of {len(mine)} others."
+        nearest = min(beaten, key=lambda p: abs(p.found.estimate.mean if p.found else 0))
+        assert nearest.found
+        e = nearest.found.estimate
+        other = self.groups[nearest.b if nearest.a == best else nearest.a].label
+        apart = f"{self.number(abs(e.mean))} ± {self.number(e.half_width)}{' points' * (self.metric == 'accuracy')}"
+        rest = f", and not distinguished from {len(even)} others" if even else ""
+        if len(mine) == 1:
+            return f"{name} is better than {other} by {apart}."
+        others = f"{len(beaten)} of {len(mine)} others{rest}"
+        return f"{name} is better than {others}; the nearest of these, {other}, by {apart}."
+
+    @cached_property
+    def differing(self) -> dict[str, list[str]]:
+        """Keys of the configurations in which groups differ, with a value (or several) for each group."""
+        flat = [[_flat(entry.config) for entry in group.entries] for group in self.groups]
+        keys = dict.fromkeys(key for group in flat for one in group for key in one)
+        table = {key: [" / ".join(dict.fromkeys(one.get(key, "—") for one in group)) for group in flat] for key in keys}
+        return {key: values for key, values in table.items() if any(a != b for a, b in pairwise(values))}
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _round(n: float) -> str:
+    return f"{round(n, 1 - len(str(int(n)))):,.0f}" if n >= 10 else "10"
+
+
+def _episodes(group: Group) -> Any:
+    return on(group.first)[:3]
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, str]:
+    """Leaves of a configuration by dotted key."""
+    if not isinstance(node, Mapping):
+        return {prefix: _plain(node)}
+    leaves: dict[str, str] = {}
+    for key, value in node.items():
+        if prefix or key not in BESIDE:
+            leaves |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return value.removeprefix("metavision.")
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) else str(value)
