@@ -3,13 +3,16 @@
 import re
 import shlex
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from metavision import build, config
+from metavision.engine import checkpoint
 from metavision.engine.mapping import Mapper
+from metavision.errors import InputError
 from metavision.records.run import run_id
 from tests.algorithms.builds import CLASSES, composed, food
 from tests.conftest import toy_tasks
@@ -60,7 +63,8 @@ def test_its_first_stage_has_the_same_backbone(name: str) -> None:
     config.check(first)
     for key in ("backbone", "data", "scaling", "norm"):
         assert first[key] == second[key]
-    assert second["init"] is not None
+    with pytest.raises(InputError, match="there is nothing at RUN-OF-THE-FIRST-STAGE"):
+        checkpoint.find(Path(settings(f"experiment={name}")["init"]))
 
 
 @pytest.mark.parametrize("name", NAMES)
