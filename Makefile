@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow smoke lint types wheel bench gpu clean
+.PHONY: help setup demo test test-slow smoke lint types wheel bench results gpu clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,6 +44,9 @@ wheel: setup  ## build the wheel, install it elsewhere, and train with it
 bench: setup  ## time the ways to map over tasks, and data against peers, as ratios in interleaved runs
 	$(BIN)/python benchmarks/mapping.py
 	$(BIN)/metavision bench data --json outputs/bench-data.json
+
+results: setup  ## write RESULTS.md from conf/experiment and the runs in benchmarks/runs
+	$(BIN)/python scripts/results.py
 
 gpu: setup  ## what needs a CUDA device: tests and benchmark; results go to $$OUT
 	$(BIN)/python -m pytest -m gpu --junitxml=$${OUT:-outputs}/gpu.xml

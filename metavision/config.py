@@ -122,6 +122,27 @@ class Engine:
 
 
 @dataclass
+class Paper:
+    """The published figure that an experiment is after, as its source prints it.
+
+    Args:
+        accuracy: in %.
+        half_width: what stands behind its plus-minus, whose meaning differs between papers; null: nothing does.
+        source: Title (Authors, Year) of where it is printed.
+        link: to that.
+        verified: whether it was read in print; false: it is said from memory, so nothing may rest on it.
+        note: what a reader of the figure should know besides.
+    """
+
+    accuracy: float = MISSING
+    half_width: float | None = None
+    source: str = MISSING
+    link: str = MISSING
+    verified: bool = True
+    note: str = ""
+
+
+@dataclass
 class Train:
     """`conf/train.yaml`."""
 
@@ -146,6 +167,7 @@ class Train:
     seed: int = 0
     device: Device = Device.auto
     init: str | None = None
+    paper: Paper | None = None
     outputs: str = MISSING
     rerun: bool = False
     wait: bool = False
@@ -241,7 +263,7 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
 
 # What cannot change a result has no part in a run's identity.
 _BESIDE_THE_RESULT = {
-    "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references"),
+    "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references", "paper"),
     "engine": ("mapping", "chunk", "memory", "data_memory", "threads"),
     "budget": ("name", "log_every", "checkpoint_every"),
 }

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MANY, SHOWN = 60, 8  # options, of which no more are shown
+
 
 class MetavisionError(Exception):
     """Base of the errors shown as one line."""
@@ -21,10 +23,12 @@ class Diverged(MetavisionError):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean maml? (there are fomaml, maml, protonet)`, to be put behind a message."""
+    """`; did you mean maml? there are fomaml, maml, protonet`, to be put behind a message; of many, the likest."""
     known = sorted(known)
     if not known:
         return "; there is none"
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     meant = f"; did you mean {close[0]}?" if close else ";"
+    if len(known) > MANY:
+        known = [*get_close_matches(word, known, n=SHOWN, cutoff=0), f"{len(known) - SHOWN} others"]
     return f"{meant} there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"

@@ -1,4 +1,7 @@
-"""Every file of `conf/` composes and binds, and the layers of the package keep their order."""
+"""Every file of `conf/` composes and binds, and the layers of the package keep their order.
+
+Experiments are in `test_experiments.py`.
+"""
 
 import ast
 from pathlib import Path
@@ -13,7 +16,7 @@ from tests.algorithms.builds import composed
 FILES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in config.folder().glob("*/*.yaml")
-    if path.parent.name not in ("verb", "protocol", "rule")
+    if path.parent.name not in ("verb", "protocol", "rule", "experiment")
 )
 PROTOCOLS = sorted(path.stem for path in (config.folder() / "protocol").glob("*.yaml"))
 FLOORS = [

@@ -9,6 +9,7 @@ from metavision.cli.__main__ import main
 CASES = {
     "trian": "there is no verb trian; did you mean train?",
     "train algo=mamll": "there is no algo=mamll; did you mean maml? there are anil, baseline, ",
+    "train experiment=maml-omniglot-5w2s": "did you mean maml-omniglot-5w5s? there are maml-omniglot-5w5s, ",
     "train algoo=maml": "has no option algoo; did you mean algo?",
     "train algo=maml algo.stepz=3": "algo has no option stepz; did you mean steps?",
     "train algo=maml algo.steps=x": "algo.steps is 'x', of type str; it must be a whole number",
