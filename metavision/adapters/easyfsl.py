@@ -41,3 +41,16 @@ def episodes(dataset: Dataset[Any], way: int, shot: int, query: int) -> Iterator
 
 def _permissive(self: Sampler[Any], data_source: object = None) -> None:
     """What torch's Sampler once was."""
+
+
+def prototypical(backbone: Any) -> Any:
+    """Its prototypical networks on a backbone.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        methods = importlib.import_module("easyfsl.methods")
+    except ImportError as error:
+        raise InputError(f"easyfsl is not installed ({error}); pip install easyfsl") from error
+    return methods.PrototypicalNetworks(backbone).eval()

@@ -13,6 +13,8 @@ from metavision.algorithms.base import Algorithm
 from metavision.backbones.base import Backbone
 from metavision.data.batches import Episodes
 from metavision.data.images import Features
+from metavision.nn import functional
+from metavision.nn.folding import folded
 from metavision.types import Inputs, Meta
 
 TOGETHER = 64  # images on a CPU: measured on Conv4 at 32 pixels, above it activations leave the cache
@@ -77,15 +79,18 @@ class Embedder:
 
 
 def _features(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast: bool) -> Tensor:
-    """Features (N, d) of the whole split, by channels-last convolutions."""
+    """Features (N, d) of the whole split, by channels-last convolutions that have the normalisation in them."""
     size, device = len(episodes.source), episodes.device
-    params, buffers = ({name: _channels_last(t) for name, t in part.items()} for part in meta)
     together = TOGETHER if device.type == "cpu" else TOGETHER_ON_GPU
     parts = []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        some = episodes.images.take(np.arange(min(2, size)))
+        params, buffers = (trees.select(part, "backbone") for part in meta)
+        backbone, params, buffers = folded(algorithm.backbone, params, buffers, some)
+        params, buffers = ({name: _channels_last(t) for name, t in part.items()} for part in (params, buffers))
         for start in range(0, size, together):
             x = episodes.images.take(np.arange(start, min(start + together, size)))
-            parts.append(algorithm.embed(params, buffers, Inputs(_channels_last(x))))
+            parts.append(functional.apply(backbone, params, buffers, Inputs(_channels_last(x))))
     return torch.cat(parts)
 
 

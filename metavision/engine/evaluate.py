@@ -15,6 +15,7 @@ from metavision.engine.mapping import Mapper
 from metavision.types import Episode, Meta, P
 
 TASKS_AT_ONCE = 32  # read from the source together; how many are mapped at once is the mapper's affair
+EMBEDDED_AT_ONCE = 256  # of tasks on features, which are small
 Fit = Callable[[Algorithm, Meta, Any], Mapper]  # chooses how the tasks of an evaluation are mapped
 
 
@@ -48,11 +49,11 @@ def evaluate(
         details: whether to take them.
         embedder: embeds the split; one that keeps features serves several evaluations.
     """
-    mapper = fit(algorithm, meta, episodes)
+    mapper, together = fit(algorithm, meta, episodes), TASKS_AT_ONCE
     if _pays(algorithm, episodes, n):
         assert isinstance(episodes, Episodes)
         algorithm, meta, episodes = (embedder or Embedder())(algorithm, meta, episodes, autocast=mapper.autocast)
-        mapper = fit(algorithm, meta, episodes)
+        mapper, together = fit(algorithm, meta, episodes), EMBEDDED_AT_ONCE
 
     def score(params: P, episode: Episode) -> Any:
         logits = algorithm.solve(Meta(params, meta.buffers), episode)
@@ -61,8 +62,8 @@ def evaluate(
 
     rows, classes = [], []
     with torch.no_grad():
-        for start in range(0, n, TASKS_AT_ONCE):
-            indices = range(start, min(start + TASKS_AT_ONCE, n))
+        for start in range(0, n, together):
+            indices = range(start, min(start + together, n))
             rows.append(mapper.map(score, meta.params, episodes.batch(indices)))
             if details and isinstance(episodes, Episodes):
                 classes.append(episodes.classes(indices))

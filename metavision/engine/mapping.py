@@ -16,7 +16,7 @@ from metavision.types import Meta, Metrics, P
 
 CPU_CHUNK = 256 * 2**20  # bytes made; measured on MAML and ProtoNet at 28 and 84 pixels: gains end near here
 CALL, BANDWIDTH = 5e-6, 5e9  # seconds a call of a small operation, and bytes a second of large ones, on a CPU
-MOST_ON_CPU, CPU_MEMORY = 32, 2**30  # tasks and bytes at once where calls take the time
+MOST_ON_CPU, CPU_MEMORY = 256, 2**30  # tasks and bytes at once where calls take the time
 Score = Callable[[P, Any], tuple[torch.Tensor, Metrics]]
 
 

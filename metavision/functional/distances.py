@@ -7,9 +7,12 @@ from torch import Tensor
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     """|a_i - b_j|^2 for a (n, d) and b (k, d): (n, k).
 
-    From the differences, not from |a|^2 - 2 a.b + |b|^2, which loses half of the digits when points are near.
+    As |a|^2 - 2 a.b + |b|^2, which makes no tensor of (n, k, d); points are first taken from the middle of b, since
+    digits are lost where points are far from 0 and near to each other.
     """
-    return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(-1)
+    middle = b.mean(0)
+    a, b = a - middle, b - middle
+    return a.square().sum(-1, keepdim=True) - 2 * a @ b.T + b.square().sum(-1)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
