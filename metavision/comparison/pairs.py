@@ -7,7 +7,7 @@ import numpy as np
 
 from metavision.comparison.entries import Entry
 from metavision.comparison.groups import Group
-from metavision.records.paired import Difference, difference, holm, verdict
+from metavision.records.paired import Difference, differences, holm, verdict
 
 SEED = 0  # of sign flips: the same runs give the same p-values
 
@@ -43,11 +43,9 @@ def paired(groups: Sequence[Group], *, higher: bool, least: float = 0.0) -> list
     """
     both = [(i, j) for i in range(len(groups)) for j in range(i + 1, len(groups))]
     reasons = {(i, j): unlike(groups[i].first, groups[j].first) for i, j in both}
-    found = {
-        (i, j): difference(groups[i].values, groups[j].values, np.random.default_rng(SEED))
-        for i, j in both
-        if not reasons[i, j]
-    }
+    alike = [(i, j) for i, j in both if not reasons[i, j]]
+    values = [(groups[i].values, groups[j].values) for i, j in alike]
+    found = dict(zip(alike, differences(values, np.random.default_rng(SEED)), strict=True))
     corrected = dict(zip(found, holm([d.p for d in found.values()]), strict=True)) if found else {}
     pairs = []
     for at in both:

@@ -35,33 +35,44 @@ class Difference:
 
 
 def difference(a: np.ndarray, b: np.ndarray, generator: np.random.Generator) -> Difference:
-    """Of two groups of networks on the same episodes: (seeds, n) each.
+    """Of two groups of networks on the same episodes, see `differences`."""
+    return differences([(a, b)], generator)[0]
+
+
+def differences(pairs: Sequence[tuple[np.ndarray, np.ndarray]], generator: np.random.Generator) -> list[Difference]:
+    """Of pairs of groups of networks, each pair on the same episodes: (seeds, n) and (seeds, n).
 
     With two seeds or more on both sides, it is about the ways to train, over seeds and episodes; otherwise about these
     very networks, over episodes, with the p-value of a sign-flip test: under the null the sign of each episode's
     difference is a coin's (Fisher, The Design of Experiments, 1935).
     """
-    d = a.mean(0) - b.mean(0)
-    if min(len(a), len(b)) > 1:
-        e = spread([a, b], [1.0, -1.0])
-        return Difference(e, _p_of(e), _correlation(a, b), float("nan"))
-    e = estimate(d, "episodes, paired")
-    needed = float((ndtri((1 + LEVEL) / 2) * np.std(d, ddof=1) / RESOLVED) ** 2)
-    return Difference(e, sign_flip(d, generator), _correlation(a, b), needed)
+    found: list[Difference | None] = [None] * len(pairs)
+    alone: dict[int, list[int]] = {}
+    for i, (a, b) in enumerate(pairs):
+        if min(len(a), len(b)) > 1:
+            e = spread([a, b], [1.0, -1.0])
+            found[i] = Difference(e, _p_of(e), _correlation(a, b), float("nan"))
+        else:
+            alone.setdefault(a.shape[1], []).append(i)
+    for places in alone.values():
+        d = np.stack([pairs[i][0].mean(0) - pairs[i][1].mean(0) for i in places])
+        for i, row, p in zip(places, d, sign_flip(d, generator), strict=True):
+            e = estimate(row, "episodes, paired")
+            needed = float((ndtri((1 + LEVEL) / 2) * np.std(row, ddof=1) / RESOLVED) ** 2)
+            found[i] = Difference(e, float(p), _correlation(*pairs[i]), needed)
+    return [one for one in found if one is not None]
 
 
-def sign_flip(d: np.ndarray, generator: np.random.Generator) -> float:
-    """The two-sided p-value of the mean of d (n,), by flips of signs at random; the data's own is one of them."""
-    seen = abs(float(d.sum()))
-    d = d[d != 0]  # flips of these change nothing
-    if not len(d):
-        return 1.0
-    as_far = 0
+def sign_flip(d: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Two-sided p-values of the means of d (m, n), by flips of signs at random; the data's own is one of them."""
+    seen, n = np.abs(d.sum(1)), d.shape[1]
+    slack = 1e-6 * np.abs(d).sum(1)  # of float32
+    as_far = np.zeros(len(d))
     for start in range(0, FLIPS, BLOCK):
         size = min(BLOCK, FLIPS - start)
-        signs = np.unpackbits(generator.integers(0, 256, (size, -(-len(d) // 8)), np.uint8), axis=1, count=len(d))
-        sums = 2 * (signs.astype(np.float32) @ d.astype(np.float32)) - np.float32(d.sum())
-        as_far += int((np.abs(sums) >= seen - 1e-6 * np.abs(d).sum()).sum())
+        bits = np.unpackbits(generator.integers(0, 256, (size, -(-n // 8)), np.uint8), axis=1, count=n)
+        sums = (2 * bits.astype(np.float32) - 1) @ d.T.astype(np.float32)
+        as_far += (np.abs(sums) >= seen - slack).sum(0)
     return (1 + as_far) / (1 + FLIPS)
 
 

@@ -1,0 +1,249 @@
+"""`metavision compare` on runs made by hand, whose truth is known."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from metavision.cli.__main__ import main
+from metavision.comparison.entries import found
+from metavision.comparison.groups import grouped
+from metavision.comparison.pairs import paired
+from metavision.comparison.view import View
+
+CLASSES = ("cat", "dog", "owl & <b>co</b>", "pig", "ray", "yak")
+N, WAY, QUERY = 400, 3, 10
+
+
+def run(
+    name: str, seed: int = 0, *, level: float = 0.7, rng: int = 0, done: bool = True, lr: float = 0.1, **episodes: Any
+) -> Path:
+    """A finished run, right with a chance that the episodes share; `episodes` change what it was scored on."""
+    folder = Path("outputs") / name / f"seed{seed}"
+    folder.mkdir(parents=True)
+    shared = np.random.default_rng(99)
+    classes = shared.random((N, len(CLASSES))).argsort(1)[:, :WAY]
+    chance = np.clip(level + 0.1 * shared.normal(size=(N, 1)), 0.05, 0.95)
+    own = np.random.default_rng([rng, seed])
+    right = own.binomial(QUERY, np.broadcast_to(chance, (N, WAY)))
+    counts = np.zeros((N, WAY, WAY), np.uint16)
+    for label in range(WAY):
+        counts[:, label, label] = right[:, label]
+        counts[:, label, (label + 1) % WAY] = QUERY - right[:, label]
+    accuracy = right.sum(1) / (WAY * QUERY)
+    bins = np.zeros((N, 15, 3), np.float32)
+    bins[:, 10] = np.stack([np.full(N, WAY * QUERY), np.full(N, 0.7 * WAY * QUERY), right.sum(1)], 1)
+    arrays = {"trained": accuracy, "loss": 1 - accuracy, "confusion": counts, "bins": bins, "classes": classes}
+    np.savez(folder / "episodes.npz", brier=1 - accuracy, names=np.array(CLASSES), **arrays)
+    about = {
+        "data": "made",
+        "split": "test",
+        "split_hash": "abcd",
+        "episodes_hash": "1234",
+        "composition": "",
+    } | episodes
+    result = {
+        "metric": "accuracy",
+        "name": f"{name}/seed{seed}",
+        "seed": seed,
+        "accuracy": {"mean": accuracy.mean(), "half_width": 0.01, "n": N, "resampled": "episodes"},
+        "calibration": {"ece": {"mean": 0.02, "half_width": 0.01, "n": N, "resampled": "episodes"}},
+        "episodes": {"way": WAY, "shot": 1, "query": QUERY, "n": N, "seed": 0, **episodes.pop("sizes", {})},
+        "normalisation": "running",
+        "transductive": False,
+        "track": "strict",
+        "cost": {"adapt_ms": 1.0 + level, "predict_ms": 2.0, "memory": 2**20},
+        **about,
+    }
+    result["episodes"] |= about.pop("sizes", {})
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"algo": {"lr": lr, "steps": 5}, "seed": seed, "outputs": "x"}))
+    (folder / "overrides.txt").write_text(f"algo={name.partition('-')[0]}\nseed={seed}\n")
+    (folder / "provenance.json").write_text(json.dumps({"code": "c0de", "device": "cpu"}))
+    rows = [
+        {
+            "step": step,
+            "split": split,
+            "loss": 1 / (1 + step),
+            "accuracy": 0.3 + step / 1000,
+            "timing": {"seconds": step},
+        }
+        for step in (0, 50, 100)
+        for split in ("train", "val")
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if done:
+        (folder / "DONE").write_text("")
+    return folder
+
+
+def view(*places: Path, by: str = "", metric: str | None = None) -> View:
+    return View(tuple(grouped(found([str(p) for p in places]), [key for key in by.split(",") if key], metric)))
+
+
+def test_seeds_of_a_setting_are_one_group_and_the_better_method_is_said_to_be_better() -> None:
+    for seed in (0, 1, 2):
+        run("a-made-1", seed, level=0.75, rng=1)
+        run("b-made-2", seed, level=0.65, rng=2, lr=0.2)
+    v = view(Path("outputs"))
+    assert [(g.label, len(g.entries)) for g in v.groups] == [("a-made-1", 3), ("b-made-2", 3)]
+    (pair,) = v.pairs
+    assert pair.found
+    d = v.groups[0].values.mean() - v.groups[1].values.mean()
+    assert pair.found.estimate.mean == pytest.approx(d) and pair.verdict == "better"
+    assert pair.found.estimate.resampled == "training seeds and episodes"
+    assert v.headline().startswith("a-made-1 is better than b-made-2 by")
+    assert v.differing == {"algo.lr": ["0.1", "0.2"]}
+
+
+def test_runs_that_differ_by_chance_alone_are_not_told_apart() -> None:
+    v = view(run("a-made-1", 0, rng=1), run("a-made-1", 1, rng=2), by="seed")
+    (pair,) = v.pairs
+    assert pair.verdict == "not distinguished" and pair.p > 0.05
+    assert pair.found and pair.found.estimate.resampled == "episodes, paired"
+    assert "not distinguished at 400 episodes; half a point needs" in v.lines()[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"split_hash": "ffff", "episodes_hash": "5678"}, "other images of the split (abcd and ffff)"),
+        ({"episodes_hash": "5678", "sizes": {"seed": 7}}, "other seed (0 and 7)"),
+        ({"episodes_hash": "5678", "sizes": {"shot": 5}}, "other shot (1 and 5)"),
+        ({"episodes_hash": "5678", "data": "omniglot"}, "other data (made test and omniglot test)"),
+        ({"episodes_hash": "5678"}, "other list of episodes (1234 and 5678)"),
+        ({"sizes": {"n": 100}}, "other number of episodes (400 and 100)"),
+    ],
+)
+def test_unlike_episodes_are_refused_with_the_reason(
+    other: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = run("a-made-1", level=0.8), run("b-made-2", level=0.6, **other)
+    v = view(*places)
+    (pair,) = v.pairs
+    assert pair.found is None and pair.verdict == "not paired" and pair.why == why
+    assert main(["compare", *map(str, places)]) == 0
+    out = capsys.readouterr().out
+    assert f"not paired, {why.partition(' (')[0]}: AB" in out and "is better" not in out
+
+
+def test_of_a_metric_that_is_better_when_small_the_smaller_is_better() -> None:
+    v = view(run("a-made-1", level=0.8), run("b-made-2", level=0.6), metric="loss")
+    assert v.pairs[0].found and v.pairs[0].found.estimate.mean < 0 and v.pairs[0].verdict == "better"
+    assert v.order == [0, 1]
+
+
+def test_a_network_that_was_scored_twice_is_no_second_seed() -> None:
+    place = run("a-made-1")
+    for identity in ("aaaa", "bbbb"):
+        evaluation = place / "evaluations" / identity
+        evaluation.mkdir(parents=True)
+        for name in ("result.json", "episodes.npz", "DONE"):
+            (evaluation / name).write_bytes((place / name).read_bytes())
+    (group,) = view(place / "evaluations").groups
+    assert len(group.entries) == 1 and group.entries[0].setting == "a-made-1"
+
+
+def test_many_pairs_are_corrected_together() -> None:
+    groups = view(*(run(f"a{i}-made-{i}", rng=i) for i in range(8))).groups
+    pairs = paired(groups, higher=True)
+    assert len(pairs) == 28
+    raw = sorted(pair.found.p for pair in pairs if pair.found)
+    assert min(pair.p for pair in pairs) == pytest.approx(min(1.0, 28 * raw[0]))
+
+
+def test_a_small_difference_counts_only_above_the_least() -> None:
+    places = run("a-made-1", level=0.75), run("b-made-2", level=0.65)
+    entries = found([str(p) for p in places])
+    assert View(tuple(grouped(entries, [], None)), least=0.01).pairs[0].verdict == "better"
+    assert View(tuple(grouped(entries, [], None)), least=0.5).pairs[0].verdict == "not distinguished"
+
+
+class Page(HTMLParser):
+    """What a page loads, and whether its elements are closed."""
+
+    VOID = ("meta", "br", "hr", "img", "input", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.titles: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for key, value in attrs if key in ("src", "href", "srcset")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("h2", "h3"):
+            self.titles.append(data)
+
+
+def test_the_page_is_whole_and_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (0, 1):
+        run("a-made-1", seed, level=0.75, rng=1)
+    run("b-made-2", level=0.65, rng=2, lr=0.2)
+    assert main(["compare", "outputs", "out=page"]) == 0
+    text = Path("page/index.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == [] and page.loads == [] and not re.search(r"https?://|url\(|@import", text)
+    assert "owl &amp; &lt;b&gt;co" in text and "<b>co" not in text  # names of classes are text
+    shown = " ".join(page.titles)
+    for title in ("Results", "Pair by pair", "Validation accuracy", "Training loss", "A against B", "Reliability",
+                  "Recall by class", "who is taken for whom", "What a task costs", "What differs"):  # fmt: skip
+        assert title in shown
+    (first, second) = csv.DictReader(Path("page/table.csv").read_text().splitlines())
+    assert first["what"] == "a-made-1" and first["seeds"] == "0 1" and second["± over"] == "episodes"
+    assert Path("page/table.md").read_text().count("\n") == 4
+    assert "A is better" in capsys.readouterr().out
+
+
+def test_a_sweep_is_found_by_its_jobs_and_shows_its_settings() -> None:
+    jobs = Path("outputs/multirun/now/jobs")
+    jobs.mkdir(parents=True)
+    for i, lr in enumerate((0.001, 0.01, 0.1, 1.0)):
+        place = run(f"a-made-{i}", level=0.6 + 0.05 * i, lr=lr)
+        (place / "config.yaml").write_text(yaml.safe_dump({"algo": {"lr": lr, "steps": 5 + i % 2}}))
+        (jobs / f"{i}.json").write_text(json.dumps({"folder": str(place.absolute()), "exit_code": 0}))
+    (jobs / "4.json").write_text(json.dumps({"folder": None, "exit_code": 2}))
+    run("other-made-9")
+    assert main(["compare", "outputs/multirun/now", "out=page"]) == 0
+    text = Path("page/index.html").read_text()
+    assert "4 compared on accuracy" in text and "other-made-9" not in text
+    assert "Settings and what came of them" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["outputs/a-made-1/seed0", "by=nope"], "a-made-1/seed0 has no nope to compare by"),
+        (["outputs/a-made-1/seed0", "by=algo.nope"], "has no algo.nope to compare by"),
+        (["outputs/a-made-1/seed0", "metric=f1"], "has no f1 by episode"),
+        (["outputs/a-made-1/seed0", "colour=red"], "compare has no option colour; there are by, least, metric, out"),
+        (["outputs/a-made-1/seed0", "least=much"], "least=much is no number"),
+        (["outputs/b-made-2/seed0"], "is not finished"),
+        (["."], ""),
+        (["empty"], "there is no finished run below empty"),
+        (["outputs/c-made-3/seed0"], "result.json is damaged"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run("a-made-1")
+    run("b-made-2", done=False)
+    (run("c-made-3") / "result.json").write_text("{")
+    Path("empty").mkdir()
+    assert main(["compare", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
