@@ -9,6 +9,7 @@ VERBS = {
     "train": "meta-train an algorithm, validate, keep checkpoints, and test at the end",
     "evaluate": "score a run or a checkpoint on fixed episodes",
     "data": "list, prepare, show and verify data sets",
+    "sync": "send what W&B runs kept offline",
     "bench": "measure against peers on the same work",
     "completion": "print the shell code that makes the tab key work",
 }
