@@ -118,7 +118,7 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
     except OSError as error:
         raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
     finally:
-        outcomes = _close(Sweep.here) if Sweep.here else []
+        outcomes: list[Outcome] = _close(Sweep.here) if Sweep.here else []
     return max((*task.codes, *(outcome.exit_code for outcome in outcomes)), default=0)
 
 
@@ -141,7 +141,9 @@ def explain(error: Exception, verb: str, words: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         if group == "hydra/launcher" and option in LAUNCHERS:
-            return f"{group}={option} needs {LAUNCHERS[option]}, which is not installed: pip install 'metavision[sweeps]'"
+            return (
+                f"{group}={option} needs {LAUNCHERS[option]}, which is not installed: pip install 'metavision[sweeps]'"
+            )
         return f"there is no {group}={option}{suggestion(option, error.options)}"
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_key(match[1], verb, words)

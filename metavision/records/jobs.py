@@ -1,4 +1,4 @@
-"""What became of the jobs of a sweep: a small file for each, since jobs may run in other processes or on other machines.
+"""What became of the jobs of a sweep: a small file for each, since they may run in other processes or elsewhere.
 
 <sweep folder>/jobs/<number>.json
 """

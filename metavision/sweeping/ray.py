@@ -21,7 +21,7 @@ class RayOptions:
 
     Args:
         init: what `ray.init` takes, such as the `address` of a cluster.
-        remote: what a job needs, such as `num_gpus: 1`, or a half to have two on each. Ray shows a job those GPUs alone.
+        remote: what a job needs, such as `num_gpus: 1`; a half puts two on each. Ray shows a job those GPUs alone.
     """
 
     _target_: str = "hydra_plugins.hydra_metavision.RayLauncher"
@@ -33,7 +33,7 @@ class RayJobs(Launcher):
     """Asks Ray for all jobs at once; it runs as many together as fit."""
 
     def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any]) -> None:
-        self.init, self.remote = OmegaConf.to_container(init), OmegaConf.to_container(remote)  # type: ignore[arg-type]
+        self.init, self.remote = OmegaConf.to_container(init), OmegaConf.to_container(remote)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         needed("ray", "hydra/launcher=ray")

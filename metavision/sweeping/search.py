@@ -75,7 +75,9 @@ class Search(Sweeper):
                 "that was chosen on the test classes would not hold for new ones"
             )
         if options.sampler not in SAMPLERS:
-            raise InputError(f"there is no hydra.sweeper.sampler={options.sampler}{suggestion(options.sampler, SAMPLERS)}")
+            raise InputError(
+                f"there is no hydra.sweeper.sampler={options.sampler}{suggestion(options.sampler, SAMPLERS)}"
+            )
         if options.n_trials < 1 or options.n_jobs < 1:
             raise InputError("hydra.sweeper.n_trials and n_jobs must be at least 1")
         if config.hydra.job.name != "train":
@@ -88,7 +90,8 @@ class Search(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from metavision.sweeping.space import space
 
-        assert self.hydra_context and self.config
+        assert self.hydra_context
+        assert self.config
         words = [*(f"{key}={value}" for key, value in self.options.params.items()), *arguments]
         loader = self.hydra_context.config_loader
         searched = space(OverridesParser.create(config_loader=loader).parse_overrides(words))
@@ -129,7 +132,9 @@ class Search(Sweeper):
 
         number = seed("search", self.options.seed, begun) % 2**32
         # Trials that run at the same time keep away from each other.
-        return RandomSampler(number) if self.options.sampler == "random" else TPESampler(seed=number, constant_liar=True)
+        return (
+            RandomSampler(number) if self.options.sampler == "random" else TPESampler(seed=number, constant_liar=True)
+        )
 
     def _go_on(self, study: "Study", searched: "Space") -> None:
         number = 0
@@ -156,7 +161,8 @@ def _name(plain: dict[str, Any], choices: DictConfig, searched: "Space") -> str:
     """`<algo>-<data>-<id>` of what is searched."""
     who = "-".join("several" if key in searched.varied else str(choices[key]) for key in ("algo", "data"))
     varied = {key: repr(distribution) for key, distribution in searched.varied.items()}
-    return f"{who}-{run_id({'base': settings.identity(plain), 'varied': varied, 'seeds': searched.seeds or [plain['seed']]})}"
+    seeds = searched.seeds or [plain["seed"]]
+    return f"{who}-{run_id({'base': settings.identity(plain), 'varied': varied, 'seeds': seeds})}"
 
 
 @contextmanager
@@ -167,7 +173,9 @@ def _alone(lock: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"another process is at the search {name}; hydra.sweeper.n_jobs runs trials at once") from error
+            raise InputError(
+                f"another process is at the search {name}; hydra.sweeper.n_jobs runs trials at once"
+            ) from error
         yield
 
 

@@ -79,7 +79,8 @@ def _distribution(key: str, override: Override) -> BaseDistribution:
 
 
 def _numbers(low: float | None, high: float | None, *, log: bool, step: float | None = None) -> BaseDistribution:
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log, step=int(step or 1))
     return FloatDistribution(low, high, log=log, step=step)

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 
 from metavision.cli.__main__ import main
@@ -146,3 +148,96 @@ def test_killed_and_issued_again_only_the_unfinished_run(launcher: str) -> None:
     assert all(path.parent.parent.name in table for path in after)
     beside = {path.name for path in Path.cwd().iterdir()}
     assert beside == {"outputs"}, "a launcher's own files lie below the sweep's folder"
+
+
+def study(storage: Path) -> optuna.Study:
+    (name,) = optuna.get_all_study_names(f"sqlite:///{storage}")
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{storage}")
+
+
+def database() -> Path:
+    (path,) = Path("outputs/searches").glob("*.db")
+    return path
+
+
+def search(trials: int, *words: str) -> int:
+    own = ["hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", "budget.steps=0"]
+    return main(["train", "-m", *SMALL, *own, *words])
+
+
+def test_a_search_goes_on_to_its_number_of_trials_in_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(2, LR) == 0
+    begun = study(database())
+    begun.ask(begun.trials[0].distributions)  # as a kill leaves it
+    (left,) = [trial for trial in begun.trials if trial.state.name == "RUNNING"]
+    capsys.readouterr()
+    assert search(4, LR, "hydra.sweeper.n_jobs=2") == 0
+    done = study(database()).trials
+    assert [trial.state.name for trial in done] == ["COMPLETE"] * 4
+    assert done[left.number].params == left.params
+    assert len({trial.params["optimizer.lr"] for trial in done}) == 4, "no draw is repeated"
+
+    # What it goes by is the validation of the runs, and the best trial's command is that of its run.
+    out = capsys.readouterr().out
+    command = shlex.split(out.split("best: metavision ")[1].splitlines()[0])
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "this run is finished" in shown.err
+    folder = Path(shown.out.split("record: ")[1].strip())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert study(database()).best_value == max(row["accuracy"] for row in rows if row["split"] == "val")
+    assert len(jobs.read(sweep_of(out))) == 2
+
+
+def test_a_failed_trial_ends_no_search_and_seeds_are_averaged(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["episode.way=choice(5,5000)", "seed=0,1", "hydra.sweeper.sampler=random"]
+    assert search(5, *words) == 2
+    trials = study(database()).trials
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "FAIL"}
+    assert all((trial.state.name == "FAIL") == (trial.params["episode.way"] == "5000") for trial in trials)
+    values = []
+    for path in Path("outputs").glob("*/seed*/metrics.jsonl"):
+        values += [json.loads(path.read_text().splitlines()[0])["accuracy"]]
+    assert len(values) == 2 and study(database()).best_value == pytest.approx(sum(values) / 2)
+    assert "failed: " in capsys.readouterr().out
+
+
+def test_errors_are_minimised() -> None:
+    words = [word for word in SMALL if not word.startswith("backbone")]
+    words += ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "budget.steps=0"]
+    assert main(["train", "-m", *words, "algo=maml", "data=sinusoid", "algo.steps=range(1,4)"]) == 0
+    assert study(database()).direction.name == "MINIMIZE"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    {
+        "hydra.sweeper.metric=test": "a search goes by validation",
+        "seed=interval(0,9)": "seed can't be searched for",
+        "algo.steps=3": "a search needs something to vary",
+        "hydra.sweeper.n_trials=0": "must be at least 1",
+        "hydra.sweeper.sampler=tpo": "did you mean tpe?",
+        "optimizer.lrr=interval(0,1)": "optimizer has no option lrr; did you mean lr?",
+        "optimizer.lr=tag(log, interval(0,1))": "optimizer.lr can't be searched for",
+        "algo.steps=choice(a,b)": "algo.steps is 'a', of type str",
+        "hydra.sweeper.storage=nothing://x": "can't be kept in nothing://x",
+    }.items(),
+)
+def test_a_search_that_makes_no_sense(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    vary = [] if word.startswith(("algo.steps", "seed", "optimizer")) else [LR]
+    assert main(["train", "-m", "hydra/sweeper=optuna", "algo=maml", *vary, word]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(Path().glob("outputs/*/seed*"))
+
+
+@pytest.mark.slow
+def test_a_search_killed_twice_has_its_trials_in_all() -> None:
+    own = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=20", "budget.steps=10"]
+    command = [sys.executable, "-m", "metavision.cli", "train", "-m", *own, *SMALL, LR]
+    for count in (5, 12):
+        killed_halfway(command, "*/seed*/metrics.jsonl", count)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert [trial.state.name for trial in study(database()).trials] == ["COMPLETE"] * 20
+    assert len(list(Path("outputs").glob("*/seed*/DONE"))) == 20
