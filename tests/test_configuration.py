@@ -7,10 +7,13 @@ import ast
 from pathlib import Path
 
 import pytest
+import yaml
 
 import metavision
 from metavision import config
+from metavision.problems.classification import Classification
 from metavision.records.run import run_id
+from metavision.tracking.base import curves
 from tests.algorithms.builds import composed
 
 FILES = sorted(
@@ -26,6 +29,7 @@ FLOORS = [
     {"algorithms"},
     {"engine"},
     {"tracking", "config"},
+    {"sweeping"},
     {"build"},
     {"cli", "api"},
 ]
@@ -86,3 +90,14 @@ def test_imports_go_down_only() -> None:
             there = (node.module or "").split(".")[1] if "." in (node.module or "") else node.names[0].name
             if here in floor and there in floor:
                 assert floor[there] <= floor[here], f"{path.relative_to(package)} imports {there}"
+
+
+def test_the_sweep_for_wandb_is_a_command_that_composes() -> None:
+    sweep = yaml.safe_load((Path(__file__).parent.parent / "docs" / "wandb-sweep.yaml").read_text())
+    program, verb, *words, parameters = sweep["command"]
+    assert (program, verb, parameters) == ("${program}", "train", "${args_no_hyphens}")
+    for name, parameter in sweep["parameters"].items():
+        words += [f"{name}={parameter['values'][0] if 'values' in parameter else parameter['min']}"]
+    config.check(composed(*words))
+    row = {"step": 0, "split": "val", Classification.metric: 0.5}
+    assert sweep["metric"] == {"name": next(iter(curves(row)[1])), "goal": "maximize"}

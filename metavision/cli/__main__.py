@@ -1,26 +1,16 @@
 """`metavision VERB …`: finds the verb, runs it, and turns errors into one line and an exit code."""
 
-import ctypes
-import os
-import platform
 import sys
 from importlib import import_module
 
-# Before torch is imported: threads that spin while they wait bring a busy machine to a crawl.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-# A freed tensor of many megabytes would go back to the system, and the next one be faulted in page by page: on a CPU up
-# to a half of the time. So large blocks are kept (glibc: M_MMAP_MAX 0, M_TRIM_THRESHOLD as high as it goes).
-if platform.libc_ver()[0] == "glibc":
-    _libc = ctypes.CDLL(None)
-    _libc.mallopt(-4, 0)
-    _libc.mallopt(-1, 2**31 - 1)
+from metavision.cli import process  # noqa: F401 - before torch
 
 VERBS = {
     "train": "meta-train an algorithm, validate, keep checkpoints, and test at the end",
     "evaluate": "score a run or a checkpoint on fixed episodes",
     "compare": "put runs side by side: paired differences, a table, a page",
     "data": "list, prepare, show and verify data sets",
+    "sync": "send what W&B runs kept offline",
     "bench": "measure against peers on the same work",
     "completion": "print the shell code that makes the tab key work",
 }

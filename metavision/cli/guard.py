@@ -8,28 +8,34 @@ from metavision.errors import MetavisionError
 INTERRUPTED = 130  # exit code
 
 
-def guarded(work: Callable[[], int]) -> int:
-    """Runs `work` and returns its exit code, or that of the error which ended it."""
+def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: None) -> int:
+    """Runs `work` and returns its exit code, or that of the error which ended it and whose line is also `heard`."""
     try:
         return work()
     except MetavisionError as error:
+        heard(_one_line(str(error)))
         return complain(str(error), error.exit_code)
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
-    except Exception:
+    except Exception as error:
         from metavision.console import stderr
 
+        heard(_one_line(f"{type(error).__name__}: {error}"))
         stderr.print_exception(suppress=_foreign())
         return 1
 
 
 def complain(message: str, exit_code: int) -> int:
     """One line to stderr, whatever the message holds."""
-    print(f"metavision: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"metavision: error: {_one_line(message)}", file=sys.stderr)
     return exit_code
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def _foreign() -> list[str]:

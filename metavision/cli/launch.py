@@ -2,9 +2,10 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +17,82 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metavision import config
-from metavision.cli import results
+from metavision.cli import process, results  # noqa: F401 - a worker begins here, before torch
 from metavision.cli.guard import INTERRUPTED, guarded
+from metavision.console import stdout
 from metavision.errors import InputError, suggestion
+from metavision.records import jobs
+from metavision.records.jobs import Outcome
+from metavision.records.run import Run
+from metavision.sweeping.folder import Sweep
 
+LAUNCHERS = {  # those that come with a package, and which
+    "joblib": "hydra-joblib-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+}
 HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
 
 
 class Done(NamedTuple):
-    """A finished job."""
+    """A finished job.
+
+    Args:
+        result: what it found.
+        folder: where its record is.
+        objective: what a search may go by: a figure of validation, never of the test.
+    """
 
     result: Mapping[str, Any]
     folder: Path
+    objective: float | None = None
 
 
 Job = Callable[[DictConfig], Done]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What Hydra calls for each job, in this process or, pickled, in a worker's.
+
+    Args:
+        job: a function that workers can import.
+        home: where the command was given, to which paths are relative.
+        codes: exit codes of the jobs in this process.
+    """
+
+    job: Job
+    home: str
+    codes: list[int] = field(default_factory=list)
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """The job's objective; None if it has none or failed, which must not end the others."""
+        if Path.cwd() != Path(self.home):
+            os.chdir(self.home)
+        if self.home not in sys.path:  # a user's own module is found where the command is given
+            sys.path.append(self.home)
+        done: list[Done] = []
+        errors: list[str] = []
+
+        def work() -> int:
+            try:
+                done.append(self.job(cfg))
+            except KeyboardInterrupt:  # the command says so, once for all jobs
+                errors.append("interrupted")
+                return INTERRUPTED
+            return 0
+
+        code = guarded(work, errors.append)
+        self.codes.append(code)
+        hydra_cfg = HydraConfig.get()
+        if Sweep.here:
+            folder = str(done[0].folder.absolute()) if done else None
+            jobs.write(
+                Sweep.here, hydra_cfg.job.num, Outcome(list(hydra_cfg.overrides.task), folder, code, "".join(errors))
+            )
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return done[0].objective if done else None
 
 
 def launch(verb: str, job: Job, words: list[str]) -> int:
@@ -42,44 +104,46 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
         InputError: the words can't be composed into a configuration; nothing was run.
     """
     config.register()
-    codes: list[int] = []
-    done: list[Done] = []
-    failed: list[str] = []
-    if str(Path.cwd()) not in sys.path:  # a user's own module is found where the command is given
-        sys.path.append(str(Path.cwd()))
-
-    def task(cfg: DictConfig) -> None:
-        def one() -> int:
-            done.append(job(cfg))
-            return 0
-
-        codes.append(guarded(one))  # one job's failure must not end the others
-        if codes[-1]:
-            failed.append(" ".join(HydraConfig.get().overrides.task))
-        if codes[-1] == INTERRUPTED:
-            raise KeyboardInterrupt
-
+    task = Task(job, str(Path.cwd()))
+    Sweep.here = None
     # Hydra reads the command line itself, and hides the causes of its errors unless told otherwise.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"metavision {verb}", *words]
     try:
-        with suppress(KeyboardInterrupt):  # the job has said so
-            hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
+        hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, verb, words)) from error
     except BrokenPipeError:  # of our output, not of a file
         raise
     except OSError as error:
         raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
-    if len(codes) > 1:
-        results.overview(done, failed)
-    return max(codes, default=0)
+    finally:
+        outcomes: list[Outcome] = _close(Sweep.here) if Sweep.here else []
+    return max((*task.codes, *(outcome.exit_code for outcome in outcomes)), default=0)
+
+
+def _close(sweep: Path) -> list[Outcome]:
+    """Prints what came of a sweep; a search has shown its own table, in which no test figure can mislead."""
+    outcomes = jobs.read(sweep)
+    if not outcomes:
+        return []
+    failed = [f"{' '.join(o.overrides)}: {o.error}" for o in outcomes if o.exit_code]
+    folders = [] if Sweep.searches else [Path(o.folder) for o in outcomes if o.folder]
+    results.overview([(Run(folder).read("result.json"), folder) for folder in folders], failed)
+    stdout.print(f"sweep: {sweep}", soft_wrap=True, markup=False)
+    if any(outcome.folder for outcome in outcomes):
+        stdout.print(f"compare: metavision compare {shlex.quote(str(sweep))}", soft_wrap=True, markup=False)
+    return outcomes
 
 
 def explain(error: Exception, verb: str, words: list[str]) -> str:
     """A composition error in one line, with what exists."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if group == "hydra/launcher" and option in LAUNCHERS:
+            return (
+                f"{group}={option} needs {LAUNCHERS[option]}, which is not installed: pip install 'metavision[sweeps]'"
+            )
         return f"there is no {group}={option}{suggestion(option, error.options)}"
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_key(match[1], verb, words)

@@ -1,5 +1,6 @@
 """`metavision train`: meta-train, select on validation, test once."""
 
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,19 @@ def job(cfg: DictConfig) -> Done:
     with run.locked(wait=resolved["wait"]):
         if run.done and not resolved["rerun"]:
             note("this run is finished; rerun=true runs it afresh")
-            return Done(show_finished(run), run.folder)
+            return Done(show_finished(run), run.folder, objective(run))
         from metavision.cli.training import run_to_the_end  # torch is not needed to show a result
 
-        return Done(run_to_the_end(resolved, list(HydraConfig.get().overrides.task), run), run.folder)
+        result = run_to_the_end(resolved, list(HydraConfig.get().overrides.task), run)
+        return Done(result, run.folder, objective(run))
+
+
+def objective(run: Run) -> float:
+    """The metric of the selected checkpoint on the validation classes; the last one's that was taken before it."""
+    result = run.read("result.json")
+    rows = [row for row in run.metrics() if row["split"] == "val" and row["step"] <= result["step"]]
+    value = rows[-1][result["metric"]]
+    return nan if value is None else value
 
 
 def folder(resolved: dict[str, Any]) -> Path:

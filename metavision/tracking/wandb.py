@@ -39,7 +39,7 @@ class Wandb:
         entity: the team or user; null is the key's default.
         mode: `auto` follows `WANDB_MODE`, `wandb offline` and `wandb disabled`, and is offline without a key.
         group: null is the run's name without the seed.
-        tags: for filtering.
+        tags: for filtering, beside those of algorithm, data set and budget.
         upload_checkpoint: sends the selected checkpoint as an artifact.
         timeout: seconds that start and finish may take, each.
     """
@@ -65,7 +65,7 @@ class Wandb:
             "id": identity,
             "name": name,
             "group": self.group or name.partition("/")[0],
-            "tags": list(self.tags),
+            "tags": self._tags(name, config),
             "config": {**config, "provenance": provenance},
         }
         failure = ""
@@ -88,6 +88,11 @@ class Wandb:
             why = failure or answer["why"]
             return f"W&B is offline{f' ({why})' if why else ''}; the run is kept in {answer['folder']}"
         return f"W&B gets nothing of this run: {failure}"
+
+    def _tags(self, name: str, config: Mapping[str, Any]) -> list[str]:
+        """The user's, and what runs are filtered by: `<algo>`, `<data>`, and the budget."""
+        own = [*name.partition("/")[0].split("-")[:-1], config.get("budget", {}).get("name")]
+        return list(dict.fromkeys([*self.tags, *filter(None, own)]))
 
     def log(self, row: Mapping[str, Any]) -> None:
         if self._child:
@@ -112,6 +117,10 @@ def _identity(folder: Path, name: str) -> str:
     a colleague's in the same project or one's own that is begun anew, would vanish into the first.
     """
     path = folder / "wandb.id"
+    if os.environ.get("WANDB_SWEEP_ID") and (identity := os.environ.get("WANDB_RUN_ID")):
+        folder.mkdir(parents=True, exist_ok=True)  # `wandb agent` has named the run, and waits for this one
+        path.write_text(identity)
+        return identity
     with suppress(FileNotFoundError):
         return path.read_text()
     identity = f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)[-100:]}-{secrets.token_hex(3)}"
@@ -232,12 +241,12 @@ def _init(mode: Any, timeout: float, init: Message) -> tuple[Any, str, str]:
         return None, mode, why
     if mode != "online":
         mode = "offline"
-    elif not _has_key():
+    elif not has_key():
         why, mode = "no key", "offline"
     return wandb.init(**init, mode=mode, job_type="train", resume="allow", settings=settings), mode, why
 
 
-def _has_key() -> bool:
+def has_key() -> bool:
     """Without a terminal, wandb raises where it would prompt."""
     import wandb
 

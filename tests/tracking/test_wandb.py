@@ -107,3 +107,18 @@ def test_a_bad_server_costs_no_run_and_no_row(server: str, tmp_path: Path, monke
 def test_importing_the_tracker_is_cheap() -> None:
     code = "import sys, metavision.tracking.wandb; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_agent_of_a_sweep_names_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
+    monkeypatch.setenv("WANDB_RUN_ID", "agent456")
+    tracker = Wandb(tags=["mine", "toy"])
+    config = {"seed": 0, "budget": {"name": "short"}}
+    tracker.start(tmp_path, "maml-toy-00000000/seed0", config, {"python": "3"})
+    for row in ROWS:
+        tracker.log(row)
+    tracker.finish({"accuracy": {"mean": 0.5}}, None)
+    assert history(tmp_path) == expected(ROWS)
+    (run,) = [record["run"] for record in records(tmp_path) if record["type"] == "run"]
+    assert run["run_id"] == "agent456" and run["sweep_id"] == "sweep123"
+    assert run["tags"] == ["mine", "toy", "maml", "short"]

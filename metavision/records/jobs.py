@@ -1,0 +1,47 @@
+"""What became of the jobs of a sweep: a small file for each, since they may run in other processes or elsewhere.
+
+<sweep folder>/jobs/<number>.json
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Args:
+        overrides: what the job was told.
+        folder: the absolute path of the folder of its run or evaluation; None if it failed.
+        exit_code: 0, or why it failed.
+        error: the line that says so.
+    """
+
+    overrides: Sequence[str]
+    folder: str | None
+    exit_code: int
+    error: str
+
+
+def write(sweep: Path, number: int, outcome: Outcome) -> None:
+    """Whole or not at all."""
+    path = sweep / "jobs" / f"{number}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(asdict(outcome), indent=2))
+    draft.replace(path)
+
+
+def read(sweep: Path) -> list[Outcome]:
+    """Of all jobs that have ended, in their order."""
+    paths = sorted((sweep / "jobs").glob("*.json"), key=lambda path: int(path.stem))
+    return [Outcome(**json.loads(path.read_text())) for path in paths]
+
+
+def clear(sweep: Path) -> None:
+    """Forgets the jobs of an earlier sweep into the same folder."""
+    for path in (sweep / "jobs").glob("*.json"):
+        path.unlink()
