@@ -8,12 +8,11 @@ from rich.table import Table
 from metavision.cli.parser import Parser
 from metavision.comparison.entries import found
 from metavision.comparison.groups import grouped
-from metavision.comparison.page import page
+from metavision.comparison.report import write
 from metavision.comparison.view import View
 from metavision.console import note, stdout
 from metavision.errors import InputError, suggestion
 from metavision.records.run import run_id
-from metavision.records.tables import markdown, table
 
 EXAMPLES = """places
   a run's folder, a folder of its seeds, an evaluation, a sweep's folder, or any folder with runs below it
@@ -48,14 +47,7 @@ def main(words: list[str]) -> int:
     _show(view)
     identity = {"groups": [[str(entry.folder) for entry in group.entries] for group in view.groups], "options": options}
     folder = Path(options.get("out", f"outputs/comparisons/{run_id(identity)}"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(page(view), encoding="utf-8")
-        (folder / "table.md").write_text(markdown(view.rows()), encoding="utf-8")
-        (folder / "table.csv").write_text(table(view.rows()), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{error.filename or folder} can't be written: {error.strerror}") from error
-    note(f"page: {folder / 'index.html'}")
+    note(f"page: {write(view, folder)}")
     return 0
 
 

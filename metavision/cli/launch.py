@@ -131,9 +131,25 @@ def _close(sweep: Path) -> list[Outcome]:
     folders = [] if Sweep.searches else [Path(o.folder) for o in outcomes if o.folder]
     results.overview([(Run(folder).read("result.json"), folder) for folder in folders], failed)
     stdout.print(f"sweep: {sweep}", soft_wrap=True, markup=False)
-    if any(outcome.folder for outcome in outcomes):
-        stdout.print(f"compare: metavision compare {shlex.quote(str(sweep))}", soft_wrap=True, markup=False)
+    if len(folders) > 1:
+        _compare(sweep)
     return outcomes
+
+
+def _compare(sweep: Path) -> None:
+    """A page of the results, and how to have others of them; none where their metrics are different ones."""
+    from metavision.comparison.entries import found
+    from metavision.comparison.groups import grouped
+    from metavision.comparison.report import write
+    from metavision.comparison.view import View
+
+    entries = found([str(sweep)])
+    if len({entry.metric for entry in entries}) == 1:
+        written = write(View(tuple(grouped(entries, [], None))), sweep)
+        stdout.print(f"page: {written}", soft_wrap=True, markup=False)
+        stdout.print(
+            f"by other groups: metavision compare {shlex.quote(str(sweep))} by=algo", soft_wrap=True, markup=False
+        )
 
 
 def explain(error: Exception, verb: str, words: list[str]) -> str:

@@ -55,7 +55,7 @@ def _more(result: Mapping[str, Any]) -> Iterator[str]:
     metric = result["metric"]
     if over := result.get("over_classes"):
         if over["half_width"] is None or over["half_width"] != over["half_width"]:
-            yield "over other classes: not known, every episode has all of them"
+            yield "over other classes: not known from these episodes"
         else:
             yield f"over other classes (as these {over['n']}): {Estimate(**over).text(metric)}"
     if found := result.get("calibration"):

@@ -47,7 +47,7 @@ def test_each_job_leaves_its_outcome(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["train", "-m", *SMALL, "budget.steps=2", "episode.way=5,5000", "outputs=here"]) == 2
     out = capsys.readouterr().out
     sweep = sweep_of(out)
-    assert f"metavision compare {sweep}" in out
+    assert not (sweep / "index.html").exists()  # a single result is no comparison
     good, bad = (json.loads((sweep / "jobs" / f"{number}.json").read_text()) for number in (0, 1))
     assert good["exit_code"] == 0 and not good["error"] and "episode.way=5" in good["overrides"]
     assert Path(good["folder"]).is_absolute() and (Path(good["folder"]) / "DONE").is_file()
@@ -147,6 +147,7 @@ def test_killed_and_issued_again_only_the_unfinished_run(launcher: str) -> None:
     table = again.stdout.split("all of them")[1]
     assert all(path.parent.parent.name in table for path in after)
     beside = {path.name for path in Path.cwd().iterdir()}
+    assert (sweep / "index.html").is_file() and f"page: {sweep / 'index.html'}" in again.stdout
     assert beside == {"outputs"}, "a launcher's own files lie below the sweep's folder"
 
 
