@@ -51,8 +51,7 @@ def main(words: list[str]) -> int:
 def _found(folders: list[Path]) -> tuple[dict[Path, list[Path]], int]:
     """What is to be sent of each run, in order of time, and how many runs were sent before.
 
-    A run has left a folder for each time that it was resumed. All of them are named if any is new: wandb skips those
-    that it has marked.
+    A run has left a folder for each time that it was resumed; those that wandb has marked as sent are left out.
     """
     runs: dict[Path, list[Path]] = defaultdict(list)
     for part in sorted({part.absolute() for folder in folders for part in folder.rglob("wandb/offline-run-*")}):
