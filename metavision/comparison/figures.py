@@ -29,6 +29,7 @@ MOST_CLASSES = 40  # of a matrix that can still be read
 MOST_SCATTERS = 6
 MOST_POINTS = 240  # of a curve
 MOST_AXES = 6
+USUAL = 0.97  # of training: its first losses can be ten times what follows
 
 
 class Figure(NamedTuple):
@@ -59,10 +60,12 @@ def learning(view: View) -> Iterator[Figure]:
         if not any(len(c.steps) > 1 for c in curves.values()):
             continue
         is_share = key == "accuracy"
+        low, high = padded([v for c in curves.values() for v in c.usual(1 if split == "val" else USUAL)])
+        curves = {i: c.within(low, high) for i, c in curves.items()}
         chart = Chart(
             label=title,
             x=(0, max(c.steps[-1] for c in curves.values())),
-            y=padded([float(v) for c in curves.values() for v in (c.low.min(), c.high.max())]),
+            y=(low, high),
             x_label="outer step",
             y_label=f"{key}{' (%)' * is_share}",
             y_text=percent if is_share else plain,
@@ -88,6 +91,14 @@ class Curve(NamedTuple):
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    def usual(self, share: float) -> tuple[float, float]:
+        """The range of most of its steps."""
+        return float(np.quantile(self.low, 1 - share)), float(np.quantile(self.high, share))
+
+    def within(self, low: float, high: float) -> "Curve":
+        """The same, cut at the edges of a chart."""
+        return Curve(self.steps, *(np.clip(part, low, high) for part in (self.mean, self.low, self.high)))
 
 
 def _curve(group: Group, split: str, key: str) -> Curve | None:
