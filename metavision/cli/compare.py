@@ -83,7 +83,7 @@ def _show(view: View) -> None:
     keys = ["", "what", view.metric, *(key for key in COLUMNS if key not in same)]
     for key in keys:
         figures = key in (view.metric, "± classes")
-        shown.add_column(key, justify="right" if figures else "left", no_wrap=key in ("", view.metric))
+        shown.add_column(key, justify="right" if figures else "left", no_wrap=key in ("", view.metric), overflow="fold")
     for row in rows:
         shown.add_row(*(escape(row[key]) for key in keys))
     stdout.print(shown)
@@ -95,5 +95,6 @@ def _show(view: View) -> None:
         stdout.print(f"{key}: {words}", soft_wrap=True, markup=False)
     if len(view.groups) > 1:
         stdout.print("\npairs, on the same episodes; p corrected for their number (Holm)", style="bold")
-    for line in [*view.lines(), *view.refused()]:
+    scope = [view.scope] if view.scope and len(view.groups) > 1 else []
+    for line in [*view.lines(), *scope, *view.refused()]:
         stdout.print(f"  {line}", soft_wrap=True, markup=False)

@@ -142,8 +142,7 @@ def scatters(view: View) -> Iterator[Figure]:
             y_label=f"{one}: accuracy (%)",
             x_text=percent,
             y_text=percent,
-            width=360,
-            height=340,
+            height=400,
         )
         chart.line([(low, low), (1, 1)], "guide")
         near = np.stack([np.round(part * 25) / 25 for part in (b, a)])
@@ -226,8 +225,7 @@ def reliability(view: View) -> Iterator[Figure]:
         y_text=percent,
         x_ticks=quarters,
         y_ticks=quarters,
-        width=360,
-        height=340,
+        height=400,
     )
     chart.line([(0, 0), (1, 1)], "guide")
     errors = []

@@ -105,6 +105,15 @@ class View:
             lines.append(f"{words} — {said}")
         return lines
 
+    @property
+    def scope(self) -> str:
+        """What the pairs are about, where that is not the ways to train."""
+        alone = [self.letter(i) for i, group in enumerate(self.groups) if len(group.entries) == 1]
+        if not alone:
+            return ""
+        about = "pairs with it are about these very networks, not about how they were trained"
+        return f"of {' '.join(alone)} there is one seed: {about}"
+
     def refused(self) -> list[str]:
         """Which pairs are not pairs, by what is not the same."""
         why: dict[str, list[Pair]] = {}

@@ -62,7 +62,13 @@ def test_nothing_reads_the_test_images_before_the_test(algo: str, tmp_path: Path
         "budget.steps=4",
         "budget.validate_every=2",
     ]
-    words += ["batch=8", "budget.validation_episodes=4", "budget.test_episodes=4", "backbone.filters=4", "scaling=standard"]
+    words += [
+        "batch=8",
+        "budget.validation_episodes=4",
+        "budget.test_episodes=4",
+        "backbone.filters=4",
+        "scaling=standard",
+    ]
     config = composed(f"algo={algo}", *words)
     plan = training.plan_of(config, Toy(), torch.device("cpu"))
     run = Run(tmp_path / "run" / "seed0")
