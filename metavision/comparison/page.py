@@ -95,7 +95,7 @@ def _matrix(view: View) -> list[tuple[int, list[dict[str, str]]]]:
 
 def _cell(view: View, pair: Pair | None, *, flipped: bool) -> dict[str, str]:
     if pair is None:
-        return {"kind": "even", "about": "", "words": ""}
+        return {"kind": "itself", "about": "", "words": ""}
     if pair.found is None:
         return {"kind": "unpaired", "about": pair.why, "words": "not paired"}
     e, said = pair.found.estimate, pair.verdict

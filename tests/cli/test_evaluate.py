@@ -1,0 +1,97 @@
+"""`metavision evaluate`: other policies, steps and supports; what is kept; what is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metavision.cli.__main__ import main
+
+SMALL = [
+    *("backbone.filters=4", "episode.query=3", "references=[]", "logger=none", "engine.threads=1", "budget=smoke"),
+    *("budget.steps=2", "budget.validate_every=2", "budget.validation_episodes=4", "budget.test_episodes=4"),
+]
+
+
+def trained(algo: str, *words: str) -> Path:
+    assert main(["train", f"algo={algo}", *SMALL, *words]) == 0
+    (folder,) = Path("outputs").glob(f"{algo}-*/seed0")
+    return folder
+
+
+def evaluated(run: Path, *words: str) -> tuple[dict, Path]:
+    before = set(run.glob("evaluations/*/DONE"))
+    assert main(["evaluate", f"run={run}", "engine.threads=1", *words]) == 0
+    (done,) = set(run.glob("evaluations/*/DONE")) - before
+    return json.loads((done.parent / "result.json").read_text()), done.parent
+
+
+def test_what_is_kept_of_an_evaluation() -> None:
+    run = trained("protonet")
+    result, folder = evaluated(run, "episodes=300", "supports=4")
+    arrays = np.load(folder / "episodes.npz")
+    n, way = 300, 5
+    assert arrays["confusion"].shape == (n, way, way) and arrays["classes"].shape == (n, way)
+    right = np.trace(arrays["confusion"], axis1=1, axis2=2) / arrays["confusion"].sum((1, 2))
+    np.testing.assert_allclose(right, arrays["trained"])
+    rows = list(csv.DictReader((folder / "classes.csv").read_text().splitlines()))
+    assert {row["class"] for row in rows} <= set(arrays["names"])
+    assert sum(int(row["queries"]) for row in rows) == n * way * 3
+    worst, mean, best = (result["supports"][name]["mean"] for name in ("worst", "mean", "best"))
+    assert worst < mean < best and result["supports"]["each"] == 4
+    assert result["over_classes"]["half_width"] > result["accuracy"]["half_width"]
+    for key in ("track", "split_hash", "transductive", "normalisation", "calibration", "cost", "seed"):
+        assert key in result
+    assert result["cost"]["adapt_ms"] > 0 and result["cost"]["memory"] > 0
+
+
+def test_maml_with_both_normalisations_and_other_steps() -> None:
+    run = trained("maml", "algo.test_steps=2")
+    result, _ = evaluated(run, "episodes=6", "inductive=true")
+    assert result["transductive"] and result["references"]["inductive"]["difference"]["n"] == 6
+    support, _ = evaluated(run, "episodes=6", "norm=support")
+    assert not support["transductive"] and support["normalisation"] == "support"
+    inductive = result["references"]["inductive"]["accuracy"]["mean"]
+    assert support["accuracy"]["mean"] == pytest.approx(inductive)
+    running, _ = evaluated(run, "episodes=6", "norm=running")
+    assert not running["transductive"]
+    none, _ = evaluated(run, "episodes=6", "steps=0")
+    assert none["accuracy"]["mean"] == pytest.approx(none["before_adaptation"]["mean"]) and none["asked"] == {
+        "steps": 0
+    }
+
+
+def test_a_sweep_of_shots_is_one_table_and_one_page(capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("protonet")
+    capsys.readouterr()
+    assert main(["evaluate", "-m", f"run={run}", "engine.threads=1", "episodes=30", "shot=1,3", "way=3,5"]) == 0
+    out = capsys.readouterr().out
+    table = out[out.index("all of them") :]
+    assert all(f"{way}-way" in table for way in (3, 5)) and "3-shot" in table
+    page = Path(next(line for line in out.splitlines() if line.startswith("page: ")).removeprefix("page: ")).read_text()
+    assert "Accuracy against shot" in page and "Accuracy against way" in page
+
+
+@pytest.mark.parametrize(
+    ("algo", "words", "message"),
+    [
+        ("protonet", ["norm=support"], "norm=support is for methods with an inner loop, as maml, not for ProtoNet"),
+        ("protonet", ["inductive=true"], "inductive=true is for methods that are transductive by norm=batch alone"),
+        ("protonet", ["steps=3"], "steps=3 is for algorithms that adapt by steps"),
+        ("protonet", ["steps=-1"], "steps is -1; it must be at least 0"),
+        ("protonet", ["supports=1"], "supports is 1; it must be at least 2"),
+        ("protonet", ["norm=layer"], "norm"),
+        ("protonet", ["replacement=false", "supports=3"], "supports= needs tasks that are drawn from images"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    algo: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(algo, "budget.steps=0")
+    capsys.readouterr()
+    assert main(["evaluate", f"run={run}", "episodes=4", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not list(run.glob("evaluations/*/DONE"))
