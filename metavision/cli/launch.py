@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,12 +128,20 @@ def _close(sweep: Path) -> list[Outcome]:
     if not outcomes:
         return []
     failed = [f"{' '.join(o.overrides)}: {o.error}" for o in outcomes if o.exit_code]
-    folders = [] if Sweep.searches else [Path(o.folder) for o in outcomes if o.folder]
-    results.overview([(Run(folder).read("result.json"), folder) for folder in folders], failed)
+    done = [] if Sweep.searches else [outcome for outcome in outcomes if outcome.folder]
+    found = [Run(Path(str(outcome.folder))).read("result.json") for outcome in done]
+    results.overview(found, _varied([outcome.overrides for outcome in done]), failed)
     stdout.print(f"sweep: {sweep}", soft_wrap=True, markup=False)
-    if len(folders) > 1:
+    if len(done) > 1:
         _compare(sweep)
     return outcomes
+
+
+def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Of each job's overrides those that are not the same for all, nor seen in the name of its run."""
+    common = set.intersection(*(set(words) for words in jobs)) if jobs else set()
+    named = ("algo=", "data=", "seed=", "run=")
+    return [" ".join(word for word in words if word not in common and not word.startswith(named)) for words in jobs]
 
 
 def _compare(sweep: Path) -> None:

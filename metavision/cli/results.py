@@ -45,6 +45,7 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     transductive = "transductive: queries of an episode help each other" if result["transductive"] else "inductive"
     stdout.print(f"normalisation {result['normalisation']} ({transductive})", soft_wrap=True)
     stdout.print(f"selected: {result['selection']}, step {result['step']}", soft_wrap=True)
+    stdout.print(f"track: {result['track']}; split {result['split_hash']}", soft_wrap=True)
     if result.get("leak"):
         stdout.print(f"[bold red]{result['leak']} of the classes were trained on[/bold red]", soft_wrap=True)
     stdout.print(f"record: {folder}", soft_wrap=True, markup=False)
@@ -73,23 +74,26 @@ def _more(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def overview(done: Sequence[tuple[Mapping[str, Any], Path]], failed: Sequence[str]) -> None:
-    """Prints one table of several results, and which jobs failed."""
-    abouts = [_about(result) for result, _ in done]
+def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed: Sequence[str]) -> None:
+    """Prints one table of several results, with what each was told, and which jobs failed."""
+    abouts = [_about(result) for result in done]
     one = len(set(abouts)) == 1
     table = Table(title=f"all of them{f': {abouts[0]}' if one else ''}", title_justify="left")
-    references = list(dict.fromkeys(name for result, _ in done for name in result.get("references", {})))
+    references = list(dict.fromkeys(name for result in done for name in result.get("references", {})))
     table.add_column("run", no_wrap=True)
+    if any(settings):
+        table.add_column("settings", overflow="fold")
     if not one:
         table.add_column("episodes")
     table.add_column("result", justify="right", no_wrap=True)
     for name in references:
         table.add_column(f"minus {name}", justify="right", no_wrap=True)
-    for (result, _), about in zip(done, abouts, strict=True):
+    for result, setting, about in zip(done, settings, abouts, strict=True):
         metric = result["metric"]
         cells = [_difference(result, name) for name in references]
         figure_ = Estimate(**result[metric]).text(metric) + (" †" if result["transductive"] else "  ")
-        table.add_row(result["name"], *([] if one else [about]), figure_, *cells)
+        told = [escape(setting)] if any(settings) else []
+        table.add_row(result["name"], *told, *([] if one else [about]), figure_, *cells)
     if done:
         stdout.print(table)
         stdout.print("± is half a 95 % interval over the episodes of a row; † transductive", soft_wrap=True)

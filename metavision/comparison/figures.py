@@ -128,7 +128,8 @@ def scatters(view: View) -> Iterator[Figure]:
     """Every episode as a point: one group's accuracy against another's."""
     if view.metric != "accuracy":
         return
-    for pair in view.pairs:
+    rank = {i: place for place, i in enumerate(view.order)}
+    for pair in sorted(view.pairs, key=lambda pair: rank[pair.a] + rank[pair.b]):  # the best ones first
         if pair.found is None:
             continue
         a, b = (view.groups[i].values.mean(0) for i in (pair.a, pair.b))
@@ -315,7 +316,7 @@ def parallel(view: View) -> Iterator[Figure]:
     keys = sorted(keys, key=lambda key: -len(set(view.differing[key])))[:MOST_AXES]
     if len(runs) < 4 or len(keys) < 2:
         return
-    width, height, top, bottom, left = 60 + 170 * len(keys), 300, 40, 270, 60
+    width, height, top, bottom, left = 1000, 320, 40, 300, 60
     gap = (width - 150) / len(keys)
     means = np.array([entry.values.mean() for _, entry in runs])
     columns = [_places([view.differing[key][i] for i, _ in runs]) for key in keys]

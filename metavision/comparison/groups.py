@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from metavision.comparison.differences import telling
 from metavision.comparison.entries import Entry
 from metavision.errors import InputError, suggestion
 from metavision.records.classes import over_classes
@@ -84,16 +85,29 @@ def grouped(entries: Sequence[Entry], by: Sequence[str], metric: str | None) -> 
         key = tuple(_by(entry, name) for name in by or ("run",))
         members = parts.setdefault((key, on(entry)), {})
         members.setdefault(entry.run, entry)  # a network that was scored twice is one
+    labels = _labels(by, parts)
     several = len({episodes for _, episodes in parts}) > 1
     twice = len({key for key, _ in parts}) < len(parts)
     groups = []
     for (key, _), members in parts.items():
-        label = " ".join(
-            str(value) if name in NAMED else f"{name}={value}" for name, value in zip(by or ("run",), key, strict=True)
-        )
         about = f" · {described(next(iter(members.values())))}" if several and twice else ""
-        groups.append(Group(label + about, tuple(sorted(members.values(), key=lambda e: (e.setting, e.seed))), chosen))
+        ordered = sorted(members.values(), key=lambda e: (e.setting, e.seed))
+        groups.append(Group(labels[key] + about, tuple(ordered), chosen))
     return groups
+
+
+def _labels(by: Sequence[str], parts: Mapping[tuple[Any, ...], Mapping[Path, Entry]]) -> dict[Any, str]:
+    """What groups are called, by the values that they share: these values, or of runs what tells them apart."""
+    if by:
+        shown = {key: zip(by, key, strict=True) for key, _ in parts}
+        return {
+            key: " ".join(str(value) if name in NAMED else f"{name}={value}" for name, value in pairs)
+            for key, pairs in shown.items()
+        }
+    runs: dict[Any, list[Entry]] = {}
+    for (key, _), members in parts.items():
+        runs.setdefault(key, []).extend(members.values())
+    return dict(zip(runs, telling(list(runs.values())), strict=True))
 
 
 def on(entry: Entry) -> tuple[Any, ...]:

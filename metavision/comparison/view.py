@@ -1,21 +1,18 @@
 """What is compared, ready to be shown: in a terminal, as Markdown or CSV, or as a page."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from metavision.comparison.differences import differing
 from metavision.comparison.groups import HIGHER, Group, described, on
 from metavision.comparison.pairs import Pair, paired
 from metavision.records.statistics import Estimate, figure
 
 MOST_NAMED = 8  # pairs of one reason
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# Keys of a configuration that say where and how a run was made, and nothing of what it is.
-BESIDE = ("outputs", "rerun", "wait", "logger", "lengths", "device", "references", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +159,7 @@ class View:
     @cached_property
     def differing(self) -> dict[str, list[str]]:
         """Keys of the configurations in which groups differ, with a value (or several) for each group."""
-        flat = [[_flat(entry.config) for entry in group.entries] for group in self.groups]
-        keys = dict.fromkeys(key for group in flat for one in group for key in one)
-        table = {key: [" / ".join(dict.fromkeys(one.get(key, "—") for one in group)) for group in flat] for key in keys}
-        return {key: values for key, values in table.items() if any(a != b for a, b in pairwise(values))}
+        return differing([group.entries for group in self.groups])
 
 
 def p_text(p: float) -> str:
@@ -178,22 +172,3 @@ def _round(n: float) -> str:
 
 def _episodes(group: Group) -> Any:
     return on(group.first)[:3]
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, str]:
-    """Leaves of a configuration by dotted key."""
-    if not isinstance(node, Mapping):
-        return {prefix: _plain(node)}
-    leaves: dict[str, str] = {}
-    for key, value in node.items():
-        if prefix or key not in BESIDE:
-            leaves |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return leaves
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return value.removeprefix("metavision.")
-    return ", ".join(map(str, value)) if isinstance(value, Sequence) else str(value)

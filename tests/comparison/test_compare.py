@@ -92,13 +92,13 @@ def test_seeds_of_a_setting_are_one_group_and_the_better_method_is_said_to_be_be
         run("a-made-1", seed, level=0.75, rng=1)
         run("b-made-2", seed, level=0.65, rng=2, lr=0.2)
     v = view(Path("outputs"))
-    assert [(g.label, len(g.entries)) for g in v.groups] == [("a-made-1", 3), ("b-made-2", 3)]
+    assert [(g.label, len(g.entries)) for g in v.groups] == [("a-made", 3), ("b-made", 3)]
     (pair,) = v.pairs
     assert pair.found
     d = v.groups[0].values.mean() - v.groups[1].values.mean()
     assert pair.found.estimate.mean == pytest.approx(d) and pair.verdict == "better"
     assert pair.found.estimate.resampled == "training seeds and episodes"
-    assert v.headline().startswith("a-made-1 is better than b-made-2 by")
+    assert v.headline().startswith("a-made is better than b-made by")
     assert v.differing == {"algo.lr": ["0.1", "0.2"]}
 
 
@@ -204,7 +204,7 @@ def test_the_page_is_whole_and_loads_nothing(capsys: pytest.CaptureFixture[str])
                   "Recall by class", "who is taken for whom", "What a task costs", "What differs"):  # fmt: skip
         assert title in shown
     (first, second) = csv.DictReader(Path("page/table.csv").read_text().splitlines())
-    assert first["what"] == "a-made-1" and first["seeds"] == "0 1" and second["± over"] == "episodes"
+    assert first["what"] == "a-made" and first["seeds"] == "0 1" and second["± over"] == "episodes"
     assert Path("page/table.md").read_text().count("\n") == 4
     assert "A is better" in capsys.readouterr().out
 
@@ -247,3 +247,14 @@ def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.Ca
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
+
+
+def test_settings_of_a_sweep_are_what_its_runs_are_called_by() -> None:
+    places = [run(f"a-made-{i}", lr=lr) for i, lr in enumerate((0.1, 0.2))]
+    assert [group.label for group in view(*places).groups] == ["a-made lr=0.1", "a-made lr=0.2"]
+    assert [group.label for group in view(*places, by="algo.lr").groups] == ["algo.lr=0.1", "algo.lr=0.2"]
+    assert view(places[0]).groups[0].label == "a-made-0"
+    (places[1] / "config.yaml").write_text(
+        yaml.safe_dump({"algo": {"lr": 0.1, "steps": 5}})
+    )  # nothing tells them apart
+    assert [group.label for group in view(*places).groups] == ["a-made-0", "a-made-1"]

@@ -22,6 +22,15 @@ def test_signs_flipped_at_random_are_close_to_all_flips() -> None:
     assert sign_flip(d[None], np.random.default_rng(1)) == pytest.approx(exact, abs=0.02)
 
 
+def test_far_in_the_tail_it_is_the_p_of_t() -> None:
+    """Else no pair of a sweep of forty runs could be told apart: 780 times the least p of flips is above 5 %."""
+    d = np.random.default_rng(0).normal(0.7, 1, (1, 200))
+    assert sign_flip(d, np.random.default_rng(1))[0] == pytest.approx(stats.ttest_1samp(d[0], 0).pvalue)
+    weak = np.random.default_rng(2).normal(0.15, 1, (200, 200))
+    by_t = stats.ttest_1samp(weak, 0, axis=1).pvalue
+    np.testing.assert_allclose(sign_flip(weak, np.random.default_rng(3)), by_t, atol=0.02)
+
+
 def test_equal_runs_are_not_told_apart() -> None:
     a = np.random.default_rng(0).normal(size=(1, 50))
     found = difference(a, a, np.random.default_rng(1))
