@@ -24,7 +24,7 @@ def cost(algorithm: Algorithm, meta: Meta, episodes: Episodes | OwnEpisodes) -> 
         predict_ms: to answer all queries.
         memory: bytes of the tensors alive at once beyond weights and images, counted, so the same on every device.
     """
-    tasks = [trees.index(episodes.batch([i]), 0) for i in range(TASKS)]
+    tasks = [trees.index(episodes.batch([i]), 0) for i in range(min(TASKS, len(episodes)))]
     times = []
     with torch.no_grad():
         with Footprint() as needs:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metavision.algorithms.maml import MAML
 from metavision.engine.testing import Contender
 from metavision.errors import InputError
 from metavision.types import Meta
@@ -26,7 +27,7 @@ def under(policy: str, trained: Contender, images: Callable[[], Tensor]) -> Cont
     norm = trained.algorithm.backbone.norm
     if norm not in OF_MOMENTS:
         raise InputError(f"norm={policy} needs a network that was trained with batch or running; this one has {norm}")
-    if policy == "support" and trained.algorithm.before_adaptation() is None:
+    if policy == "support" and not isinstance(trained.algorithm, MAML):
         raise InputError(
             f"norm=support is for methods with an inner loop, as maml, not for {type(trained.algorithm).__name__}; "
             "norm=running makes that inductive"

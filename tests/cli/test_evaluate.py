@@ -63,6 +63,17 @@ def test_maml_with_both_normalisations_and_other_steps() -> None:
     }
 
 
+def test_protomaml_has_an_inductive_figure_too() -> None:
+    result, _ = evaluated(trained("protomaml", "norm=batch"), "episodes=4", "inductive=true")
+    assert "inductive" in result["references"]
+
+
+def test_a_list_of_few_episodes(capsys: pytest.CaptureFixture[str]) -> None:
+    """As many as the images allow, which may be fewer than costs are measured on."""
+    result, _ = evaluated(trained("protonet"), "replacement=false", "way=40", "shot=5", "query=10")
+    assert 1 <= result["episodes"]["n"] < 5 and result["cost"]["adapt_ms"] > 0
+
+
 def test_a_sweep_of_shots_is_one_table_and_one_page(capsys: pytest.CaptureFixture[str]) -> None:
     run = trained("protonet")
     capsys.readouterr()
