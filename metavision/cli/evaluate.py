@@ -88,11 +88,14 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     fit, n = partial(build.mapper, run_config, train=False), min(asked["episodes"], len(episodes))
     if asked["norm"] is not None:
         trained = policies.under(asked["norm"], trained, partial(_training_images, run_config, weights, place))
+    if n < 2:
+        raise InputError(f"{spec} episodes without replacement: the images allow {n}, and an interval needs 2")
+    again = None if asked["supports"] is None else _supported(episodes, asked["supports"])
     others = {"inductive": policies.inductive(trained)} if asked["inductive"] else {}
     with progress_bar("evaluating", n * (1 + len(others)), "episodes") as advance:
         result, arrays = test(trained, others, episodes, n, fit, _steps(advance), embedder=EMBEDDER)
-    if asked["supports"] is not None:
-        result["supports"] = _supports(trained, episodes, fit, asked["supports"])
+    if again is not None:
+        result["supports"] = _supports(trained, again, fit, asked["supports"])
     record.write_episodes(arrays)
     if "names" in arrays:
         record.write("classes.csv", table(class_rows(arrays)))
@@ -118,11 +121,16 @@ def _training_images(config: Mapping[str, Any], weights: Checkpoint, place: torc
     return tasks.pool(config["engine"]["calibration_images"])
 
 
-def _supports(trained: Contender, episodes: Episodes | OwnEpisodes, fit: Fit, each: int) -> dict[str, Any]:
-    """The first tasks again, with many supports each: the worst, the mean and the best of a task, over tasks."""
+def _supported(episodes: Episodes | OwnEpisodes, each: int) -> Episodes:
+    """The first tasks again, with many supports each."""
     if not isinstance(episodes, Episodes) or not isinstance(episodes.sampler, EpisodeSampler):
         raise InputError("supports= needs tasks that are drawn from images, with replacement")
-    again, metric = Episodes(Supports(episodes.sampler, each), episodes.images), trained.algorithm.problem.metric
+    return Episodes(Supports(episodes.sampler, each), episodes.images)
+
+
+def _supports(trained: Contender, again: Episodes, fit: Fit, each: int) -> dict[str, Any]:
+    """The worst, the mean and the best of a task's supports, over tasks."""
+    metric = trained.algorithm.problem.metric
     with progress_bar("other supports", SUPPORTED * each, "episodes") as advance:
         scores = evaluate(
             *(trained.algorithm, trained.meta, again, SUPPORTED * each, fit, partial(_steps(advance), "")),

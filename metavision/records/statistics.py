@@ -93,7 +93,8 @@ def spread(groups: list[np.ndarray], signs: list[float]) -> Estimate:
     means = [g.mean(1) for g in groups]
     terms = [(float(np.var(m, ddof=1)) / len(m), len(m) - 1) for m in means]
     together = np.sum([sign * g.mean(0) for sign, g in zip(signs, groups, strict=True)], axis=0)
-    terms.append((float(np.var(together, ddof=1)) / len(together), len(together) - 1))
+    if len(together) > 1:
+        terms.append((float(np.var(together, ddof=1)) / len(together), len(together) - 1))
     variance = sum(v for v, _ in terms)
     below = sum(v**2 / freedom for v, freedom in terms)
     n = min(len(g) for g in groups)

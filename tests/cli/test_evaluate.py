@@ -70,7 +70,7 @@ def test_protomaml_has_an_inductive_figure_too() -> None:
 
 def test_a_list_of_few_episodes(capsys: pytest.CaptureFixture[str]) -> None:
     """As many as the images allow, which may be fewer than costs are measured on."""
-    result, _ = evaluated(trained("protonet"), "replacement=false", "way=40", "shot=5", "query=10")
+    result, _ = evaluated(trained("protonet"), "replacement=false", "way=50", "shot=5", "query=6")
     assert 1 <= result["episodes"]["n"] < 5 and result["cost"]["adapt_ms"] > 0
 
 
