@@ -192,6 +192,7 @@ class Evaluate:
     inductive: bool = False
     steps: int | None = None
     supports: int | None = None
+    rerun: bool = False
     allow_leak: bool = False
     engine: Engine = field(default_factory=Engine)
     device: Device = Device.auto
@@ -293,7 +294,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def beside(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved evaluation that decides its result."""
-    kept = {key: value for key, value in asked.items() if key != "device"}
+    kept = {key: value for key, value in asked.items() if key not in ("device", "rerun")}
     return {**kept, "engine": _without(kept["engine"], _BESIDE_THE_RESULT["engine"])}
 
 

@@ -1,5 +1,6 @@
 """`metavision evaluate`: score a run or a checkpoint on fixed episodes."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from metavision import build, config
 from metavision.algorithms.base import Algorithm
 from metavision.cli import results
 from metavision.cli.launch import Done, launch
-from metavision.console import progress_bar
+from metavision.console import note, progress_bar
 from metavision.data.batches import Episodes
 from metavision.data.episodes import EpisodeSampler
 from metavision.data.own import OwnEpisodes
@@ -25,6 +26,7 @@ from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
 from metavision.records.details import class_rows
+from metavision.records.provenance import code
 from metavision.records.run import Run, run_id
 from metavision.records.statistics import estimate
 from metavision.records.tables import table
@@ -46,13 +48,24 @@ def job(cfg: DictConfig) -> Done:
     path = Path(asked["run"])
     found = checkpoint.find(path)
     home = path if path.is_dir() else found.parent
-    record = Run(home / "evaluations" / run_id(config.beside(asked)))
+    record, made_of = Run(home / "evaluations" / run_id(config.beside(asked))), _made_of(asked, found)
     with record.locked(wait=True):
-        result = evaluated(asked, found, record)
-        record.write("result.json", result)
-        record.finish()
+        result = record.read("result.json")
+        if record.done and not asked["rerun"] and result.get("made_of") == made_of:
+            note("this evaluation is finished; rerun=true scores anew")
+        else:
+            result = evaluated(asked, found, record) | {"made_of": made_of}
+            record.write("result.json", result)
+            record.finish()
     results.show(result, record.folder)
     return Done(result, record.folder)
+
+
+def _made_of(asked: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """What another evaluation of the same name would differ in: the weights, which may be trained on, and the code."""
+    weights = path if asked["checkpoint"] is None else checkpoint.find(Path(asked["checkpoint"]))
+    digest = hashlib.blake2b(path.read_bytes() + weights.read_bytes(), digest_size=8).hexdigest()
+    return {"weights": digest, "code": code()}
 
 
 def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Run:
         draft.replace(self.folder / name)
 
     def write_episodes(self, arrays: Mapping[str, np.ndarray]) -> None:
+        (self.folder / "DONE").unlink(missing_ok=True)  # of an evaluation that is made anew
         draft = self.folder / "episodes.draft.npz"
         np.savez_compressed(draft, **dict(arrays))  # type: ignore[arg-type] # numpy takes `allow_pickle` for one of them
         draft.replace(self.folder / "episodes.npz")

@@ -63,6 +63,22 @@ def test_maml_with_both_normalisations_and_other_steps() -> None:
     }
 
 
+def test_a_finished_evaluation_is_shown_and_made_anew_for_other_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("protonet")
+    words = ["evaluate", f"run={run}", "episodes=20", "engine.threads=1"]
+
+    def scored(*more: str) -> bool:
+        capsys.readouterr()
+        assert main([*words, *more]) == 0
+        return "this evaluation is finished" not in capsys.readouterr().err
+
+    assert scored() and not scored()
+    assert scored("rerun=true")
+    last, best = (run / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
+    best.write_bytes(last.read_bytes())
+    assert scored() and not scored()
+
+
 def test_protomaml_has_an_inductive_figure_too() -> None:
     result, _ = evaluated(trained("protomaml", "norm=batch"), "episodes=4", "inductive=true")
     assert "inductive" in result["references"]
