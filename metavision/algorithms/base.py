@@ -81,11 +81,11 @@ class Algorithm(ABC):
         """Logits (Q, k) of the query after adaptation to the support; absent classes have no chance."""
         unlabelled = episode.query.inputs if self.uses_queries else episode.unlabelled
         task = self.adapt(meta, episode.support, unlabelled)
-        outputs = self.predict(self._for_queries(meta, task, episode.support), task, episode.query.inputs)
+        outputs = self.predict(self.for_queries(meta, task, episode.support), task, episode.query.inputs)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # of bfloat16, means have three digits
         return self.problem.among(outputs, episode.support)
 
-    def _for_queries(self, meta: Meta, task: Any, support: Examples) -> Meta:
+    def for_queries(self, meta: Meta, task: Any, support: Examples) -> Meta:
         """Meta with the statistics of the support by the adapted weights, where the policy is that of evaluation."""
         if self.backbone.norm != "support":
             return meta

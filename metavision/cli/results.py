@@ -60,9 +60,11 @@ def _more(result: Mapping[str, Any]) -> Iterator[str]:
         else:
             yield f"over other classes (as these {over['n']}): {Estimate(**over).text(metric)}"
     if found := result.get("calibration"):
-        ece, brier = Estimate(**found["ece"]), Estimate(**found["brier"])
+        ece, gap, brier = (found[name] for name in ("ece", "gap", "brier"))
         yield (
-            f"calibration: expected error {ece.text('accuracy')}, Brier score {brier.mean:.3f} ± {brier.half_width:.3f}"
+            f"calibration: confidence less accuracy {100 * gap['mean']:+.2f} ± {100 * gap['half_width']:.2f} points, "
+            f"expected error {100 * ece['mean']:.2f} ({100 * ece['low']:.2f} to {100 * ece['high']:.2f}), "
+            f"Brier score {brier['mean']:.3f} ± {brier['half_width']:.3f}"
         )
     if found := result.get("supports"):
         worst, mean, best = (Estimate(**found[name]).text(metric) for name in ("worst", "mean", "best"))

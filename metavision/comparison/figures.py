@@ -241,7 +241,7 @@ def reliability(view: View) -> Iterator[Figure]:
             title = f"{view.letter(i)}: {100 * n:.0f} % of answers, {100 * x:.0f} % sure, {100 * y:.0f} % right"
             chart.dot(x, y, style(i), title, 3)
         found = [entry.result["calibration"]["ece"] for entry in group.entries]
-        width = f" ± {100 * found[0]['half_width']:.1f}" if len(found) == 1 else ""
+        width = f" ({100 * found[0]['low']:.1f} to {100 * found[0]['high']:.1f})" if len(found) == 1 else ""
         errors.append(f"{view.letter(i)} {100 * np.mean([e['mean'] for e in found]):.1f}{width}")
     if errors:
         about = f"Below the line: too sure. Expected calibration error in points: {', '.join(errors)}."

@@ -50,7 +50,11 @@ class Group:
     def over_classes(self) -> Estimate | None:
         """The same mean, over other classes; None where there are none."""
         classes = self.first.arrays.get("classes")
-        return None if classes is None else over_classes(self.values.mean(0), classes)
+        return (
+            None
+            if classes is None or "over_classes" not in self.first.result
+            else over_classes(self.values.mean(0), classes)
+        )
 
     @property
     def settings(self) -> list[str]:

@@ -18,7 +18,7 @@ class Supports:
         each: supports a task.
 
     Raises:
-        InputError: the sizes of the episodes vary.
+        InputError: the sizes of the episodes vary, or they leave no image of some class to draw others from.
     """
 
     def __init__(self, sampler: EpisodeSampler, each: int) -> None:
@@ -27,6 +27,10 @@ class Supports:
         self.sampler, self.each = sampler, each
         self.source, self.spec, self.seed = sampler.source, sampler.spec, sampler.seed
         self._order, self._start, self._count = self.source.by_class
+        spare = int(self._count.min()) - self.spec.query - self.spec.shot
+        if spare < 1:
+            smallest = self.source.classes[int(self._count.argmin())]
+            raise InputError(f"there is no other support: {self.spec} episodes take all images of class {smallest}")
         self._place = np.empty_like(self._order)
         self._place[self._order] = np.arange(len(self._order))
 

@@ -16,7 +16,9 @@ from metavision.types import Meta
 TASKS = 5
 
 
-def cost(algorithm: Algorithm, meta: Meta, episodes: Episodes | OwnEpisodes) -> dict[str, Any]:
+def cost(
+    algorithm: Algorithm, meta: Meta, episodes: Episodes | OwnEpisodes, *, autocast: bool = False
+) -> dict[str, Any]:
     """Medians over the first episodes, one at a time after one to warm up: as a user with one task has it.
 
     Returns:
@@ -26,7 +28,7 @@ def cost(algorithm: Algorithm, meta: Meta, episodes: Episodes | OwnEpisodes) -> 
     """
     tasks = [trees.index(episodes.batch([i]), 0) for i in range(min(TASKS, len(episodes)))]
     times = []
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(episodes.device.type, torch.bfloat16, enabled=autocast):
         with Footprint() as needs:
             algorithm.solve(meta, tasks[0])
         for task in tasks:
@@ -34,7 +36,7 @@ def cost(algorithm: Algorithm, meta: Meta, episodes: Episodes | OwnEpisodes) -> 
             begun = _now(episodes.device)
             adapted = algorithm.adapt(meta, task.support, unlabelled)
             between = _now(episodes.device)
-            algorithm.predict(meta, adapted, task.query.inputs)
+            algorithm.predict(algorithm.for_queries(meta, adapted, task.support), adapted, task.query.inputs)
             times.append((between - begun, _now(episodes.device) - between))
     adapt, predict = (1e3 * statistics.median(part) for part in zip(*times, strict=True))
     return {"adapt_ms": adapt, "predict_ms": predict, "memory": needs.peak}

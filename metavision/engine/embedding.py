@@ -83,11 +83,12 @@ def _features(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast:
     size, device = len(episodes.source), episodes.device
     together = TOGETHER if device.type == "cpu" else TOGETHER_ON_GPU
     parts = []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+    with torch.no_grad():
         some = episodes.images.take(np.arange(min(2, size)))
         params, buffers = (trees.select(part, "backbone") for part in meta)
         backbone, params, buffers = folded(algorithm.backbone, params, buffers, some)
         params, buffers = ({name: _channels_last(t) for name, t in part.items()} for part in (params, buffers))
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         for start in range(0, size, together):
             x = episodes.images.take(np.arange(start, min(start + together, size)))
             parts.append(functional.apply(backbone, params, buffers, Inputs(_channels_last(x))))

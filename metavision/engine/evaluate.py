@@ -23,6 +23,7 @@ class Scores(NamedTuple):
     """Of n episodes, as float64 unless said otherwise."""
 
     metrics: dict[str, np.ndarray]  # loss and the problem's figures, each (n,)
+    autocast: bool  # whether it was under bfloat16
     details: dict[str, np.ndarray]  # `Problem.details`, each (n, …), and the source's `classes` (n, k) int32
 
 
@@ -56,9 +57,10 @@ def evaluate(
         mapper, together = fit(algorithm, meta, episodes), EMBEDDED_AT_ONCE
 
     def score(params: P, episode: Episode) -> Any:
-        logits = algorithm.solve(Meta(params, meta.buffers), episode)
-        metrics = {"loss": algorithm.loss(logits, episode.query), **algorithm.problem.metrics(logits, episode.query)}
-        return metrics, algorithm.problem.details(logits, episode.query) if details else {}
+        logits, problem = algorithm.solve(Meta(params, meta.buffers), episode), algorithm.problem
+        with torch.autocast(logits.device.type, enabled=False):  # counts above 256 are not whole in bfloat16
+            metrics = {"loss": algorithm.loss(logits, episode.query), **problem.metrics(logits, episode.query)}
+            return metrics, problem.details(logits, episode.query) if details else {}
 
     rows, classes = [], []
     with torch.no_grad():
@@ -74,7 +76,7 @@ def evaluate(
     )
     if classes:
         found["classes"] = np.concatenate(classes).astype(np.int32)
-    return Scores(metrics, found)
+    return Scores(metrics, mapper.autocast, found)
 
 
 def _pays(algorithm: Algorithm, episodes: Episodes | OwnEpisodes, n: int) -> bool:

@@ -72,7 +72,7 @@ def test(
     result = {
         "metric": metric,
         metric: estimates["trained"].as_dict(),
-        **detailed(values["trained"], arrays),
+        **detailed(values["trained"], arrays, alike=_alike(episodes)),
         "episodes": {"way": spec.way, "shot": spec.shot, "query": spec.query, "n": n, "seed": episodes.seed},
         "composition": spec.varied,
         "replacement": episodes.replacement,
@@ -91,7 +91,7 @@ def test(
             }
             for name in references
         },
-        "cost": cost(trained.algorithm, trained.meta, episodes),
+        "cost": cost(trained.algorithm, trained.meta, episodes, autocast=scores["trained"].autocast),
     }
     if unadapted is not None:
         result["before_adaptation"] = estimates["before_adaptation"].as_dict()
@@ -99,6 +99,11 @@ def test(
     if "classes" in arrays:
         arrays["names"] = np.array(source.classes)
     return result, {**values, **arrays}
+
+
+def _alike(episodes: Episodes | OwnEpisodes) -> bool:
+    """Whether any set of classes is as likely, as an interval over classes takes it."""
+    return isinstance(episodes, Episodes) and episodes.spec.hierarchy == "any" and not episodes.source.mixed
 
 
 def _novelty(source: Source | OwnSource) -> str:

@@ -86,6 +86,8 @@ def over_classes(values: np.ndarray, classes: np.ndarray) -> Estimate:
     Reference:
         A Class of Statistics with Asymptotically Normal Distribution (Hoeffding, 1948), for the projection.
 
+    Classes are taken to be drawn one by one: of episodes within superclasses it would say too much.
+
     Args:
         values: (n,) such as accuracies, or differences of two runs.
         classes: (n, k), -1 where there is none.
@@ -97,11 +99,10 @@ def over_classes(values: np.ndarray, classes: np.ndarray) -> Estimate:
     of = classes[there]
     y = np.broadcast_to((values - values.mean())[:, None], classes.shape)[there]
     met, total, squares = (np.bincount(of, v) for v in (None, y, y**2))
-    often = met > 1
+    size, way, often = int((met > 0).sum()), there.sum() / n, met > 1
     met, total, squares = met[often], total[often], squares[often]
-    size, way = len(met), there.sum() / n
     error = float("nan")
-    if size > way:
+    if size > way and len(met) > 1:
         means = total / met
         chance = ((squares - met * means**2) / (met - 1) / met * (1 - met / n)).mean()
         # Among C classes, the others of an episode that has class c are not c, which pulls its mean to the middle.

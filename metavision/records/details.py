@@ -11,17 +11,18 @@ from metavision.records.classes import Confusion, by_class, over_classes
 SEED = 0  # of bootstraps: the same arrays give the same figures
 
 
-def detailed(values: np.ndarray, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def detailed(values: np.ndarray, arrays: Mapping[str, np.ndarray], *, alike: bool) -> dict[str, Any]:
     """Figures of an evaluation of classes; none where there are no classes.
 
     Args:
         values: (n,) accuracies.
         arrays: `confusion`, `classes`, `bins`, `brier`, see `Classification.details`.
+        alike: whether the classes of an episode are drawn one by one, and not by groups.
     """
     if "classes" not in arrays:
         return {}
     return {
-        "over_classes": over_classes(values, arrays["classes"]).as_dict(),
+        **({"over_classes": over_classes(values, arrays["classes"]).as_dict()} if alike else {}),
         "calibration": calibration(arrays["bins"], arrays["brier"], np.random.default_rng(SEED)),
     }
 

@@ -51,6 +51,11 @@ def test_every_image_that_is_not_asked_about_is_as_likely() -> None:
         assert (np.abs(counts - expected) < 5 * expected**0.5).all()
 
 
+def test_episodes_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="there is no other support"):
+        samplers(shot=8)  # and 4 queries, of 12 images
+
+
 def test_varied_sizes_are_refused() -> None:
     with pytest.raises(InputError, match="supports=40 takes episodes of fixed sizes"):
         samplers(sizes="uniform", way_min=2, shot_min=1)

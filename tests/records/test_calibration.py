@@ -64,5 +64,28 @@ def test_padding_counts_for_nothing() -> None:
 def test_true_probabilities_are_calibrated_and_sharpened_ones_are_too_sure() -> None:
     honest, sharp = figures(1.0), figures(3.0)
     assert honest["ece"]["mean"] < 0.02 < 0.1 < sharp["ece"]["mean"]
-    assert sharp["ece"]["half_width"] < 0.02 and sharp["brier"]["mean"] > honest["brier"]["mean"]
+    assert honest["gap"]["half_width"] > abs(honest["gap"]["mean"]) and sharp["gap"]["mean"] > 0.1
+    assert (
+        honest["ece"]["low"] == 0
+        and sharp["ece"]["high"] - sharp["ece"]["low"] < 0.04
+        and sharp["brier"]["mean"] > honest["brier"]["mean"]
+    )
     assert all(point["confidence"] > point["accuracy"] for point in sharp["reliability"][-5:])
+
+
+@pytest.mark.parametrize(("off", "n"), [(0.0, 100), (0.0, 600), (0.02, 600), (0.08, 100)])
+def test_the_interval_of_the_error_covers_it_even_at_none(off: float, n: int) -> None:
+    """Answers that are `off` less often right than they are sure; episodes are hard or easy."""
+    rng = np.random.default_rng(1)
+    covered, gaps = [], []
+    for _ in range(120):
+        p = 0.25 + 0.75 / (1 + np.exp(-rng.normal(0, 1.2, (n, 40)) - rng.normal(0, 0.5, (n, 1))))
+        right = rng.random(p.shape) < np.clip(p - off, 0, 1)
+        bins = np.zeros((n, BINS, 3))
+        place = np.minimum((p * BINS).astype(int), BINS - 1)
+        for k, part in enumerate((np.ones_like(p), p, right)):
+            np.add.at(bins[:, :, k], (np.arange(n)[:, None], place), part)
+        found = calibration(bins, np.zeros(n), rng)
+        covered.append(found["ece"]["low"] <= off <= found["ece"]["high"])
+        gaps.append(abs(found["gap"]["mean"] - off) <= found["gap"]["half_width"])
+    assert np.mean(covered) >= 0.85 and np.mean(gaps) >= 0.88

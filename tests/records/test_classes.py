@@ -65,9 +65,12 @@ def test_the_matrix_has_every_answer() -> None:
 
 
 # The demand is 90 to 97 of 100 for 5 of 20 classes; of 300 draws, a rate of 95 % is seen as 92.5 to 97.5.
+SLOW = [(20, 5, 2000, 200), (20, 16, 400, 200), (200, 5, 300, 200)]
+
+
 @pytest.mark.parametrize(
     ("size", "way", "n", "reps"),
-    [(20, 5, 300, 400), (20, 5, 2000, 200), (20, 10, 300, 200), (20, 16, 400, 200), (200, 5, 300, 200)],
+    [(20, 5, 300, 400), (20, 10, 300, 200), *(pytest.param(*row, marks=pytest.mark.slow) for row in SLOW)],
 )
 def test_the_interval_over_classes_covers_the_accuracy_on_other_classes(size: int, way: int, n: int, reps: int) -> None:
     rng = np.random.default_rng(4)
