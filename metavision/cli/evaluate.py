@@ -100,7 +100,11 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     trained = Contender(algorithm, checkpoint.to(weights.meta, place))
     fit, n = partial(build.mapper, run_config, train=False), min(asked["episodes"], len(episodes))
     if asked["norm"] is not None:
-        trained = policies.under(asked["norm"], trained, partial(_training_images, run_config, weights, place))
+        trained = policies.under(
+            asked["norm"],
+            trained,
+            partial(_training_images, {**weights.about["config"], "engine": engine}, weights, place),
+        )
     if n < 2:
         raise InputError(f"{spec} episodes without replacement: the images allow {n}, and an interval needs 2")
     again = None if asked["supports"] is None else _supported(episodes, asked["supports"])
@@ -127,7 +131,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
 
 
 def _training_images(config: Mapping[str, Any], weights: Checkpoint, place: torch.device) -> torch.Tensor:
-    """Of the run's own data set, to calibrate statistics on."""
+    """Of the data that the weights were trained on, to calibrate statistics on."""
     source = build.dataset(config).source("train")
     spec = build.specs(config)["train"]
     tasks = build.episodes(config, source, spec, 0, place, scaling=build.scaling_of(weights.about))

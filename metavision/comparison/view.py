@@ -98,7 +98,7 @@ class View:
             words = f"{a} − {b}: {self.text(pair.found.estimate, signed=True)}, p {p_text(pair.p)}"
             said = f"{a} is {pair.verdict}" if pair.verdict in ("better", "worse") else pair.verdict
             if pair.verdict == "not distinguished" and np.isfinite(pair.found.needed) and self.metric == "accuracy":
-                said += f" at {pair.found.estimate.n} episodes; half a point needs {_round(pair.found.needed)}"
+                said += f" at {pair.found.estimate.n} episodes; ± half a point would take {_round(pair.found.needed)}"
             lines.append(f"{words} — {said}")
         return lines
 

@@ -81,7 +81,7 @@ class EpisodeSampler:
     def __getitem__(self, i: Index) -> Draw:
         indices = np.atleast_1d(np.asarray(i, dtype=np.uint64))
         draw = self._draw(indices)
-        return _first(draw) if np.ndim(i) == 0 else draw
+        return first(draw) if np.ndim(i) == 0 else draw
 
     def _draw(self, indices: np.ndarray) -> Draw:
         spec, tasks, k, n = self.spec, len(indices), self._classes.k, self._images
@@ -145,7 +145,7 @@ def _flat(chosen: np.ndarray, labels: np.ndarray, kept: np.ndarray) -> Rows:
     return Rows(np.where(mask, image, 0), np.where(mask, label[order], 0), mask)
 
 
-def _first(draw: Draw) -> Draw:
+def first(draw: Draw) -> Draw:
     """The only episode of a batch."""
 
     def rows(of: Rows) -> Rows:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from metavision.data.draws import distinct, random_words
-from metavision.data.episodes import Draw, EpisodeSampler, Index, Rows
+from metavision.data.episodes import Draw, EpisodeSampler, Index, Rows, first
 from metavision.errors import InputError
 from metavision.seeds import seed
 
@@ -51,4 +51,5 @@ class Supports:
         image = self._order[start + drawn].reshape(tasks, -1)
         own = (index % np.uint64(self.each) == 0)[:, None]
         support = Rows(np.where(own, task.support.image, image), task.support.label, None)
-        return Draw(support, task.query, None, classes)
+        draw = Draw(support, task.query, None, classes)
+        return first(draw) if np.ndim(i) == 0 else draw

@@ -19,6 +19,7 @@ from metavision.types import Inputs, Meta
 
 TOGETHER = 64  # images on a CPU: measured on Conv4 at 32 pixels, above it activations leave the cache
 TOGETHER_ON_GPU = 1024
+MEMORY = 2**31  # bytes of features; all splits of the catalogue but tiered-ImageNet's maps take less
 
 
 class Embedded(Backbone):
@@ -40,11 +41,17 @@ def embeddable(algorithm: Algorithm) -> bool:
     return algorithm.frozen and algorithm.backbone.norm not in ("batch", "support")
 
 
+def fits(algorithm: Algorithm, episodes: Episodes) -> bool:
+    """Whether the features of a split are few enough to be held."""
+    return len(episodes.source) * algorithm.backbone.features * 4 <= MEMORY
+
+
 class Embedder:
     """Embeds splits.
 
     Args:
-        keep: how many splits' features are kept, for when the same weights are evaluated again, as in a sweep.
+        keep: how many splits' features are kept, if they are few enough, for when the same weights are evaluated again,
+            as in a sweep.
     """
 
     def __init__(self, keep: int = 0) -> None:
@@ -68,7 +75,7 @@ class Embedder:
             features = _features(algorithm, meta, episodes, autocast=autocast)
         if self.keep:
             self._kept[key] = features
-            while len(self._kept) > self.keep:
+            while len(self._kept) > self.keep or sum(kept.nbytes for kept in self._kept.values()) > MEMORY:
                 self._kept.popitem(last=False)
         rest = (
             {name: t for name, t in part.items() if not name.startswith("backbone.")}
@@ -82,7 +89,6 @@ def _features(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast:
     """Features (N, d) of the whole split, by channels-last convolutions that have the normalisation in them."""
     size, device = len(episodes.source), episodes.device
     together = TOGETHER if device.type == "cpu" else TOGETHER_ON_GPU
-    parts = []
     with torch.no_grad():
         some = episodes.images.take(np.arange(min(2, size)))
         params, buffers = (trees.select(part, "backbone") for part in meta)
@@ -91,20 +97,27 @@ def _features(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast:
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         for start in range(0, size, together):
             x = episodes.images.take(np.arange(start, min(start + together, size)))
-            parts.append(functional.apply(backbone, params, buffers, Inputs(_channels_last(x))))
-    return torch.cat(parts)
+            z = functional.apply(backbone, params, buffers, Inputs(_channels_last(x)))
+            if start == 0:
+                features = z.new_empty(size, z.shape[1])
+            features[start : start + together] = z
+    return features
 
 
 def _channels_last(t: Tensor) -> Tensor:
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
 
+SETTING = (int, float, str, tuple)  # of a layer: what is not made of tensors or of other layers
+
+
 def _key(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast: bool) -> str:
     """Tells apart all that decides the features."""
     images, source, backbone = episodes.images, episodes.source, algorithm.backbone
-    structure = {name: v for name, v in vars(backbone).items() if isinstance(v, int | float | str | tuple)}
-    about = (backbone, structure, source.fingerprint, source.split, images.scaling, images.device, autocast)
-    digest = hashlib.blake2b(f"{type(backbone)} {about}".encode())
+    structure = [(type(m), [(k, v) for k, v in vars(m).items() if isinstance(v, SETTING)]) for m in backbone.modules()]
+    precision = (autocast, torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+    about = (structure, source.fingerprint, source.split, images.scaling, images.device, precision)
+    digest = hashlib.blake2b(str(about).encode())
     for part in meta:
         for name, t in sorted(trees.select(part, "backbone").items()):
             digest.update(name.encode() + t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -10,7 +10,7 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.own import OwnEpisodes
-from metavision.engine.embedding import Embedder, embeddable
+from metavision.engine.embedding import Embedder, embeddable, fits
 from metavision.engine.mapping import Mapper
 from metavision.types import Episode, Meta, P
 
@@ -23,8 +23,8 @@ class Scores(NamedTuple):
     """Of n episodes, as float64 unless said otherwise."""
 
     metrics: dict[str, np.ndarray]  # loss and the problem's figures, each (n,)
-    autocast: bool  # whether it was under bfloat16
     details: dict[str, np.ndarray]  # `Problem.details`, each (n, …), and the source's `classes` (n, k) int32
+    autocast: bool  # whether it was under bfloat16
 
 
 def evaluate(
@@ -76,12 +76,12 @@ def evaluate(
     )
     if classes:
         found["classes"] = np.concatenate(classes).astype(np.int32)
-    return Scores(metrics, mapper.autocast, found)
+    return Scores(metrics, found, mapper.autocast)
 
 
 def _pays(algorithm: Algorithm, episodes: Episodes | OwnEpisodes, n: int) -> bool:
-    """Whether embedding the split is less work than embedding the images of n episodes."""
-    if not (embeddable(algorithm) and isinstance(episodes, Episodes)):
+    """Whether embedding the split is less work than embedding the images of n episodes, and its features fit."""
+    if not (embeddable(algorithm) and isinstance(episodes, Episodes) and fits(algorithm, episodes)):
         return False
     spec = episodes.spec
     return n * spec.way * (spec.shot + spec.query) > len(episodes.source)

@@ -61,5 +61,8 @@ def with_steps(options: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
         return dict(options)
     name = next((key for key in ("test_steps", "steps") if key in options), None)
     if name is None:
-        raise InputError(f"steps={steps} is for algorithms that adapt by steps; this one has {', '.join(options)}")
+        known = [key for key in options if not key.startswith("_")]
+        raise InputError(
+            f"steps={steps} is for algorithms that adapt by steps; this one has {', '.join(known) or 'no options'}"
+        )
     return {**options, name: steps}

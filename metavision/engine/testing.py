@@ -81,7 +81,7 @@ def test(
         "split": source.split,
         "split_hash": source.fingerprint,
         "episodes_hash": f"{episodes.key:016x}",
-        "chance": trained.algorithm.problem.chance,
+        "chance": _chance(trained.algorithm.problem.chance, arrays),
         "normalisation": trained.algorithm.backbone.norm,
         "transductive": trained.algorithm.transductive,
         "references": {
@@ -99,6 +99,13 @@ def test(
     if "classes" in arrays:
         arrays["names"] = np.array(source.classes)
     return result, {**values, **arrays}
+
+
+def _chance(of_all: float | None, arrays: Mapping[str, np.ndarray]) -> float | None:
+    """The accuracy of a guess, over episodes whose number of classes may vary."""
+    if of_all is None or "classes" not in arrays:
+        return of_all
+    return float((1 / (arrays["classes"] >= 0).sum(1)).mean())
 
 
 def _alike(episodes: Episodes | OwnEpisodes) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from metavision.records.statistics import estimate, ratio
 
-REPLICATES = 1000
+REPLICATES, BLOCK = 1000, 100  # drawn together
 BY_CHANCE = 1.2  # draws of calibrated answers are by a factor of 2 ** 0.5 above the figure; half-way to that
 
 
@@ -33,8 +33,9 @@ def calibration(bins: np.ndarray, brier: np.ndarray, generator: np.random.Genera
         `ece` with `low` and `high`; `gap`: mean confidence less accuracy; `brier`; and points of the diagram.
     """
     n = len(bins)
-    weights = generator.multinomial(n, np.full(n, 1 / n), REPLICATES).astype(np.float32)
-    draws = _error((weights @ bins.reshape(n, -1).astype(np.float32)).reshape(REPLICATES, *bins.shape[1:]))
+    flat = bins.reshape(n, -1).astype(np.float32)
+    some = (generator.multinomial(n, np.full(n, 1 / n), BLOCK).astype(np.float32) for _ in range(REPLICATES // BLOCK))
+    draws = np.concatenate([_error((weights @ flat).reshape(BLOCK, *bins.shape[1:])) for weights in some])
     error = float(_error(bins.sum(0)[None])[0])
     low, high = (max(0.0, 2 * error - float(np.quantile(draws, q))) for q in (0.975, 0.025))
     if draws.mean() > BY_CHANCE * error:

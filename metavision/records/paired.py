@@ -12,7 +12,7 @@ from metavision.records.statistics import LEVEL, Estimate, estimate, spread
 FLIPS = 10_000
 FEW = 10  # flips that went as far, below which their number says little
 BLOCK = 500  # flips made together
-RESOLVED = 0.005  # half a point of accuracy: what one would wish to tell apart
+RESOLVED = 0.005  # half a point of accuracy
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Difference:
         estimate: in pairs.
         p: how often chance alone would part them as far, two-sided.
         correlation: of the two over episodes: what pairing them brought; nan where one never varies.
-        needed: episodes at which half a point would be told from none; nan where the interval is over seeds.
+        needed: episodes at which the half-width would be half a point; nan where the interval is over seeds.
     """
 
     estimate: Estimate

@@ -108,7 +108,7 @@ def test_runs_that_differ_by_chance_alone_are_not_told_apart() -> None:
     (pair,) = v.pairs
     assert pair.verdict == "not distinguished" and pair.p > 0.05
     assert pair.found and pair.found.estimate.resampled == "episodes, paired"
-    assert "not distinguished at 400 episodes; half a point needs" in v.lines()[0]
+    assert "not distinguished at 400 episodes; ± half a point would take" in v.lines()[0]
 
 
 @pytest.mark.parametrize(

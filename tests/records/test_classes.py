@@ -8,9 +8,12 @@ from metavision.records.classes import Confusion, by_class, over_classes
 from metavision.records.statistics import estimate
 
 
-def simulated(rng: np.random.Generator, size: int, way: int, n: int, query: int = 5) -> Confusion:
+def simulated(
+    rng: np.random.Generator, size: int, way: int, n: int, query: int = 5, centres: np.ndarray | None = None
+) -> Confusion:
     """Nearest-mean classification of noisy points around random class centres: hard classes are hard together."""
-    centres = 1.1 * rng.normal(size=(size, 6))
+    if centres is None:
+        centres = 1.1 * rng.normal(size=(size, 6))
     classes = rng.random((n, size)).argsort(1)[:, :way]
     truth = np.repeat(np.arange(way), query)
     points = centres[classes][:, truth] + rng.normal(size=(n, way * query, 6))
@@ -52,6 +55,16 @@ def test_intervals_of_a_class_are_those_of_a_bootstrap_over_episodes() -> None:
     np.testing.assert_allclose(ours, 1.97 * np.std(draws, 0), rtol=0.15)
 
 
+def of_several_ways(
+    rng: np.random.Generator, size: int, ways: tuple[int, ...], n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies and classes of n episodes of each way, of the same classes."""
+    centres, most = 1.1 * rng.normal(size=(size, 6)), max(ways)
+    parts = [simulated(rng, size, way, n, centres=centres) for way in ways]
+    classes = [np.pad(c.classes, ((0, 0), (0, most - c.classes.shape[1])), constant_values=-1) for c in parts]
+    return np.concatenate([figures(c) for c in parts]), np.concatenate(classes)
+
+
 def figures(confusion: Confusion) -> np.ndarray:
     return np.trace(confusion.counts, axis1=1, axis2=2) / confusion.counts.sum((1, 2))
 
@@ -89,9 +102,15 @@ def test_where_every_episode_has_all_classes_nothing_is_said_of_others() -> None
 
 
 def test_episodes_of_varied_way() -> None:
-    """Those without a fifth class are of four."""
-    confusion = simulated(np.random.default_rng(6), 20, 5, 400)
-    values, classes = figures(confusion), confusion.classes.copy()
-    plain = over_classes(values, classes)
-    classes[::2, 4] = -1
-    assert over_classes(values, classes).half_width == pytest.approx(plain.half_width, rel=0.3)
+    """Half of them have three classes, half five."""
+    rng = np.random.default_rng(6)
+    truth = np.mean([figures(simulated(rng, way, way, 2)).mean() for way in (3, 5) for _ in range(6000)])
+    errors, covered = [], []
+    for _ in range(200):
+        both = of_several_ways(rng, 20, (3, 5), 150)
+        e = over_classes(*both)
+        errors.append(e.error)
+        covered.append(abs(e.mean - truth) <= e.half_width)
+    means = [over_classes(*of_several_ways(rng, 20, (3, 5), 150)).mean for _ in range(300)]
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.12)
+    assert 0.88 <= np.mean(covered) <= 0.98

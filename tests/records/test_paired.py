@@ -22,6 +22,15 @@ def test_signs_flipped_at_random_are_close_to_all_flips() -> None:
     assert sign_flip(d[None], np.random.default_rng(1)) == pytest.approx(exact, abs=0.02)
 
 
+def test_ties_count_as_far() -> None:
+    """Accuracies are fractions of few queries, so that many sums are equal but for rounding."""
+    d = np.random.default_rng(5).integers(-3, 5, 12) / 75
+    every = 2 * ((np.arange(2**12)[:, None] >> np.arange(12)) & 1) - 1
+    whole = np.rint(75 * d)
+    exact = np.mean(np.abs(every @ whole) >= abs(whole.sum()))
+    assert sign_flip(d[None], np.random.default_rng(1))[0] == pytest.approx(exact, abs=0.015)
+
+
 def test_far_in_the_tail_it_is_the_p_of_t() -> None:
     """Else no pair of a sweep of forty runs could be told apart: 780 times the least p of flips is above 5 %."""
     d = np.random.default_rng(0).normal(0.7, 1, (1, 200))
