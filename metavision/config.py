@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from metavision.errors import InputError, suggestion
@@ -200,9 +201,26 @@ class Evaluate:
 
 def register() -> None:
     """Makes the schemas known to Hydra, at the root, where they do not show up as choices of a group."""
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
     store.store(name="evaluate_schema", node=Evaluate)
+
+
+HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
+MOST_SHOWN = 40  # files of a folder
+
+
+def choices(*groups: str) -> str:
+    """What `--help` says of the files of folders, a user's own among them: their names, or of very many some."""
+    loader = GlobalHydra.instance().config_loader()
+    shown = groups or [group for group in loader.list_groups("") if group not in (*HIDDEN_GROUPS, "hydra")]
+    lines = []
+    for group in shown:
+        names = loader.get_group_options(group)
+        some = names if len(names) <= MOST_SHOWN else [*names[:: len(names) // 5][:5], f"… {len(names)} of them"]
+        lines.append(f"{group}: {', '.join(some)}")
+    return "\n".join(lines)
 
 
 def folder() -> Path:

@@ -4,6 +4,8 @@ Experiments are in `test_experiments.py`.
 """
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,15 @@ def test_the_sweep_for_wandb_is_a_command_that_composes() -> None:
     config.check(composed(*words))
     row = {"step": 0, "split": "val", Classification.metric: 0.5}
     assert sweep["metric"] == {"name": next(iter(curves(row)[1])), "goal": "maximize"}
+
+
+def test_help_names_a_users_own_files_and_not_all_of_very_many(tmp_path: Path) -> None:
+    (tmp_path / "algo").mkdir()
+    (tmp_path / "algo" / "mine.yaml").write_text("_target_: mine.Mine\n")
+    command = [sys.executable, "-m", "metavision.cli", "train", "--config-dir", str(tmp_path), "--help"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (algos,) = (line for line in out.splitlines() if line.startswith("algo:"))
+    assert " mine," in algos and " maml," in algos
+    (experiments,) = (line for line in out.splitlines() if line.startswith("experiment:"))
+    assert len(experiments) < 200 and "of them" in experiments
+    assert "protocol:" not in out

@@ -44,7 +44,12 @@ def main(words: list[str]) -> int:
     _show(rows)
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1), encoding="utf-8")
+        from metavision.records.provenance import provenance
+
+        origin = provenance()
+        kept = {key: origin[key] for key in ("metavision", "code", "python", "packages", "processors")}
+        report = {"about": about, "device": given.device, "origin": kept, "rows": rows}
+        given.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
     return 0
 
 

@@ -35,10 +35,11 @@ KEYS = ("by", "metric", "least", "out")
 def main(words: list[str]) -> int:
     parser = Parser(
         prog="metavision compare",
+        usage="metavision compare RUN… [KEY=VALUE…]",
         description="Puts runs side by side: a table here, and a page with curves, pairs, classes and costs.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("words", nargs="+", metavar="RUN… [KEY=VALUE…]", help="what is compared, and how")
+    parser.add_argument("words", nargs="*", metavar="RUN… [KEY=VALUE…]", help="what is compared, and how")
     places, options = _told(parser.parse_args(words).words)
     view = View(
         tuple(grouped(found(places), [key for key in options.get("by", "").split(",") if key], options.get("metric"))),

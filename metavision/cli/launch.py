@@ -31,7 +31,6 @@ LAUNCHERS = {  # those that come with a package, and which
     "submitit_local": "hydra-submitit-launcher",
     "submitit_slurm": "hydra-submitit-launcher",
 }
-HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
 
 
 class Done(NamedTuple):
@@ -180,7 +179,9 @@ def explain(error: Exception, verb: str, words: list[str]) -> str:
 def unknown_key(key: str, verb: str, words: list[str]) -> str:
     """What to say of an option that the configuration does not have."""
     parent, _, last = key.partition("@")[0].rpartition(".")
-    groups = [path.name for path in config.folder().iterdir() if path.is_dir() and path.name not in HIDDEN_GROUPS]
+    groups = [
+        path.name for path in config.folder().iterdir() if path.is_dir() and path.name not in config.HIDDEN_GROUPS
+    ]
     choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
     GlobalHydra.instance().clear()
     try:
