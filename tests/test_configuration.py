@@ -30,7 +30,7 @@ FLOORS = [
     {"backbones", "rules", "data"},
     {"algorithms"},
     {"engine"},
-    {"tracking", "config"},
+    {"tracking", "comparison", "config"},
     {"sweeping"},
     {"build"},
     {"cli", "api"},
@@ -110,7 +110,7 @@ def test_help_names_a_users_own_files_and_not_all_of_very_many(tmp_path: Path) -
     (tmp_path / "algo" / "mine.yaml").write_text("_target_: mine.Mine\n")
     command = [sys.executable, "-m", "metavision.cli", "train", "--config-dir", str(tmp_path), "--help"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (algos,) = (line for line in out.splitlines() if line.startswith("algo:"))
+    (algos,) = (line for line in out.splitlines() if line.startswith("algo: "))
     assert " mine," in algos and " maml," in algos
     (experiments,) = (line for line in out.splitlines() if line.startswith("experiment:"))
     assert len(experiments) < 200 and "of them" in experiments
