@@ -12,6 +12,7 @@ from metavision.records.provenance import code
 from metavision.records.run import Run
 from metavision.records.statistics import Estimate, figure
 
+QUOTABLE = 600  # episodes; tests on sixteen, as were published, can be off by ten points
 NAMES = {
     "untrained": "the same, untrained",
     "pixels": "nearest centroid on pixels",
@@ -36,6 +37,8 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     stdout.print(table)
     which = "episodes, the same for every row" if result.get("replacement", True) else "episodes without a common image"
     stdout.print(f"± is half a 95 % interval over {e['n']} {which}", soft_wrap=True)
+    if e["n"] < QUOTABLE:
+        stdout.print(f"fewer than {QUOTABLE} episodes: no figure to be quoted", soft_wrap=True)
     for line in _more(result):
         stdout.print(line, soft_wrap=True)
     if result.get("composition"):
