@@ -18,10 +18,7 @@ def episodes(dataset: Dataset[Any], way: int, shot: int, query: int) -> Iterator
     Raises:
         InputError: it is not installed.
     """
-    try:
-        module = importlib.import_module("easyfsl.samplers.task_sampler")
-    except ImportError as error:
-        raise InputError(f"easyfsl is not installed ({error}); pip install easyfsl") from error
+    module = _imported("easyfsl.samplers.task_sampler")
 
     class TaskSampler(module.TaskSampler):  # type: ignore[name-defined]
         """Version 1.5.0 passes `data_source` to torch's Sampler, which takes no argument any more."""
@@ -49,8 +46,11 @@ def prototypical(backbone: Any) -> Any:
     Raises:
         InputError: it is not installed.
     """
+    return _imported("easyfsl.methods").PrototypicalNetworks(backbone).eval()
+
+
+def _imported(name: str) -> Any:
     try:
-        methods = importlib.import_module("easyfsl.methods")
+        return importlib.import_module(name)
     except ImportError as error:
         raise InputError(f"easyfsl is not installed ({error}); pip install easyfsl") from error
-    return methods.PrototypicalNetworks(backbone).eval()

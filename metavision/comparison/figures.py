@@ -133,7 +133,7 @@ def scatters(view: View) -> Iterator[Figure]:
         if pair.found is None:
             continue
         a, b = (view.groups[i].values.mean(0) for i in (pair.a, pair.b))
-        low = math.floor(10 * min(a.min(), b.min())) / 10
+        low = min(math.floor(10 * min(a.min(), b.min())) / 10, 0.9)
         one, other = view.letter(pair.a), view.letter(pair.b)
         chart = Chart(
             label=f"accuracy of every episode, {one} against {other}",
@@ -286,7 +286,8 @@ def by_class(view: View) -> Iterator[Figure]:
     first = next(iter(tables.values()))
     names = sorted(first, key=lambda name: first[name]["recall"])
     height, left, width = 20 * len(names) + 46, 130, 480
-    low = math.floor(10 * min(row["recall"] for table in tables.values() for row in table.values())) / 10
+    least = min(row["recall"] for table in tables.values() for row in table.values())
+    low = min(math.floor(10 * least) / 10, 0.9)
 
     def x(v: float) -> float:
         return left + (width - left - 16) * (max(low, min(v, 1)) - low) / (1 - low)

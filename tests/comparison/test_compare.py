@@ -259,3 +259,14 @@ def test_settings_of_a_sweep_are_what_its_runs_are_called_by() -> None:
         yaml.safe_dump({"algo": {"lr": 0.1, "steps": 5}})
     )  # nothing tells them apart
     assert [group.label for group in view(*places).groups] == ["a-made-0", "a-made-1"]
+
+
+def test_runs_without_an_error_can_be_shown() -> None:
+    for name in ("a-made-1", "b-made-2"):
+        place = run(name)
+        with np.load(place / "episodes.npz") as file:
+            arrays = dict(file)
+        arrays["trained"] = np.ones(N)
+        arrays["confusion"] = np.broadcast_to(QUERY * np.eye(WAY, dtype=np.uint16), (N, WAY, WAY))
+        np.savez(place / "episodes.npz", **arrays)
+    assert main(["compare", "outputs"]) == 0
