@@ -20,7 +20,7 @@ from metavision.errors import InputError
 from metavision.records.run import Run
 
 RUNS = Path(__file__).parent.parent / "benchmarks" / "runs"
-KEPT = ("config.yaml", "overrides.txt", "provenance.json", "metrics.jsonl", "result.json")
+KEPT = ("config.yaml", "overrides.txt", "provenance.json", "metrics.jsonl", "result.json", "DONE")
 SMALL = 200_000  # bytes up to which episodes.npz is kept, too
 
 PLACES = ("root", "outputs")  # settings that say where something lies, and nothing else
@@ -52,7 +52,7 @@ def store(run: Run, runs: Path, *, dirty: bool) -> Path:
     system = re.sub(r"^(\w+)-.*?-(x86_64|aarch64|arm64|AMD64)", r"\1-\2", origin["platform"])
     command = shlex.join(["metavision", "train", *overrides])
     kept.write("provenance.json", json.dumps({**origin, "platform": system, "command": command}, indent=2))
-    for name in ("metrics.jsonl", "result.json"):
+    for name in ("metrics.jsonl", "result.json", "DONE"):
         shutil.copyfile(run.folder / name, target / name)
     episodes = run.folder / "episodes.npz"
     if episodes.is_file() and episodes.stat().st_size < SMALL:

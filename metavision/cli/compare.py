@@ -1,5 +1,6 @@
 """`metavision compare`: put runs side by side."""
 
+import math
 from pathlib import Path
 
 from rich.markup import escape
@@ -68,12 +69,16 @@ def _told(words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 def _number(key: str, value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError as error:
         raise InputError(f"{key}={value} is no number") from error
+    if not 0 <= number < math.inf:
+        raise InputError(f"{key}={value} must be a number from 0 on")
+    return number
 
 
 COLUMNS = ("± over", "± classes", "seeds")  # of the table in the terminal, beside the figure
+MOST_LINES = 15  # of pairs
 BELOW = ("episodes", "queries", "normalisation", "track", "split")
 
 
@@ -94,8 +99,14 @@ def _show(view: View) -> None:
             values.setdefault(row[key], []).append(row[""])
         words = "; ".join(f"{' '.join(who)} {value}" if len(values) > 1 else value for value, who in values.items())
         stdout.print(f"{key}: {words}", soft_wrap=True, markup=False)
-    if len(view.groups) > 1:
-        stdout.print("\npairs, on the same episodes; p corrected for their number (Holm)", style="bold")
-    scope = [view.scope] if view.scope and len(view.groups) > 1 else []
-    for line in [*view.lines(), *scope, *view.refused()]:
-        stdout.print(f"  {line}", soft_wrap=True, markup=False)
+    if len(view.groups) == 1:
+        return
+    stdout.print(f"\n{view.headline()}", style="bold", soft_wrap=True, markup=False)
+    lines = view.lines()
+    if lines:
+        least = f"; a difference is one from {view.number(view.least)} on" * bool(view.least)
+        stdout.print(f"pairs, on the same episodes; p corrected for their number (Holm){least}", soft_wrap=True)
+    more = [f"… and {len(lines) - MOST_LINES} more on the page"] if len(lines) > MOST_LINES else []
+    for line in [*lines[:MOST_LINES], *more, view.scope, *view.refused()]:
+        if line:
+            stdout.print(f"  {line}", soft_wrap=True, markup=False)

@@ -11,7 +11,7 @@ from html import escape
 
 WIDTH, HEIGHT = 480, 300
 TOP, BOTTOM, RIGHT = 24, 40, 14  # margins
-COLOURS = 8  # then they begin anew, with another dash
+COLOURS = 8  # then they begin anew, dashed; what is beyond that is grey
 
 Point = tuple[float, float]
 Text = Callable[[float], str]
@@ -44,6 +44,8 @@ def path(points: Iterable[Point], style: str, title: str = "") -> str:
 
 def colour(index: int) -> str:
     """The class of a group's colour."""
+    if index >= 2 * COLOURS:
+        return "rest"
     return f"s{index % COLOURS}" + (" again" if index >= COLOURS else "")
 
 

@@ -22,15 +22,40 @@ def differing(groups: Sequence[Sequence[Entry]]) -> dict[str, list[str]]:
 def telling(groups: Sequence[Sequence[Entry]]) -> list[str]:
     """A name for each group of seeds by what tells it from the others, where that is little; else the run's own."""
     plain = [group[0].setting for group in groups]
-    whose = [name.rpartition("-")[0] for name in plain]  # <algo>-<data>
-    if len(set(whose)) == len(groups):
-        return whose if len(groups) > 1 else plain
-    table = {key: values for key, values in differing(groups).items() if not key.startswith("evaluate.")}
-    if len(set(whose)) > 1 or not 0 < len(table) <= MOST_TOLD:
+    if len(groups) == 1:
         return plain
+    alike: dict[str, list[int]] = {}
+    for i, name in enumerate(plain):
+        alike.setdefault(name.rpartition("-")[0], []).append(i)  # <algo>-<data>
+    names = list(plain)
+    for whose, places in alike.items():
+        if len(places) == 1:
+            names[places[0]] = whose
+            continue
+        said = _settings([groups[i] for i in places])
+        if said and len(set(said)) == len(said):
+            for i, words in zip(places, said, strict=True):
+                names[i] = f"{whose} {words}"
+    return names
+
+
+def _settings(groups: Sequence[Sequence[Entry]]) -> list[str]:
+    """What differs among groups, for each; nothing where that is too much for a name."""
+    table = {key: values for key, values in differing(groups).items() if not key.startswith("evaluate.")}
+    if not 0 < len(table) <= MOST_TOLD:
+        return []
     names = {key: next(end for end in _ends(key) if sum(end in _ends(other) for other in table) == 1) for key in table}
-    said = [" ".join(f"{names[key]}={values[i]}" for key, values in table.items()) for i in range(len(groups))]
-    return [f"{who} {words}" for who, words in zip(whose, said, strict=True)] if len(set(said)) == len(said) else plain
+    columns = {names[key]: _shortened(values) for key, values in table.items()}
+    return [" ".join(f"{name}={values[i]}" for name, values in columns.items()) for i in range(len(groups))]
+
+
+def _shortened(values: Sequence[str]) -> list[str]:
+    """Numbers to four digits, where they stay apart."""
+    try:
+        short = [f"{float(value):.4g}" for value in values]
+    except ValueError:
+        return list(values)
+    return short if len(set(short)) == len(set(values)) else list(values)
 
 
 def _ends(key: str) -> list[str]:

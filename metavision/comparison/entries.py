@@ -1,6 +1,8 @@
 """Finished runs and evaluations, found and read from disk."""
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from metavision.console import note
 from metavision.errors import InputError
 from metavision.records.run import Run
 
@@ -36,12 +39,12 @@ class Entry:
     @property
     def name(self) -> str:
         """`<algo>-<data>-<id>/seed<k>`."""
-        return Run(self.run).name
+        return str(self.result["name"])
 
     @property
     def setting(self) -> str:
-        """`<algo>-<data>-<id>`: runs that share it differ by seed."""
-        return self.run.parent.name
+        """`<algo>-<data>-<id>`, as it was recorded: runs that share it differ by seed, wherever they lie by now."""
+        return str(self.result["name"]).partition("/")[0]
 
     @property
     def metric(self) -> str:
@@ -54,15 +57,24 @@ class Entry:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Of the training; of an evaluation, what it was asked for is under `evaluate`."""
-        config = yaml.safe_load((self.run / "config.yaml").read_text()) if (self.run / "config.yaml").is_file() else {}
+        path = self.run / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text()) if path.is_file() else {}
+        except yaml.YAMLError as error:
+            raise InputError(f"{path} is damaged: {error}") from error
+        if not isinstance(config, Mapping):
+            raise InputError(f"{path} is damaged: it holds no configuration")
         asked = self.result.get("asked")
         return {**config, **({"evaluate": asked} if asked else {})}
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """By episode, see `engine.testing.test`."""
-        with np.load(self.folder / "episodes.npz") as file:
-            return dict(file)
+        try:
+            with (self.folder / "episodes.npz").open("rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{self.folder}/episodes.npz is damaged: {error}") from error
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -86,34 +98,50 @@ class Entry:
         return " ".join(["metavision train", *(word for word in words if word)])
 
 
+NEEDED = ("name", "metric", "data", "split", "split_hash", "episodes", "episodes_hash", "normalisation", "transductive")
+SIZES = ("way", "shot", "query", "n", "seed")
+
+
 def found(places: Sequence[str]) -> list[Entry]:
     """All results at places: runs, evaluations, folders of seeds, of a sweep, or of anything with runs below.
 
-    A run stands for its own test, an `evaluations` folder for the evaluations in it.
+    A run stands for its own test, an `evaluations` folder for the evaluations in it. What is found below a folder and
+    can't be compared is left out, with a note.
 
     Raises:
-        InputError: nothing is there, or a run that was named is not finished.
+        InputError: nothing is there, or what was named can't be compared.
     """
-    folders = dict.fromkeys(folder.resolve() for place in places for folder in _folders(Path(place)))
-    entries = [entry(folder) for folder in folders]
+    entries: dict[Path, Entry] = {}
+    for place in map(Path, places):
+        for folder in _folders(place):
+            try:
+                entries[folder.resolve()] = entry(folder)
+            except InputError as error:
+                if folder == place:
+                    raise
+                note(f"left out: {error}")
     if not entries:
         raise InputError("compare needs a run's folder, such as outputs/protonet-glyphs-1a2b3c4d/seed0, or a sweep's")
-    return entries
+    return list(entries.values())
 
 
 def entry(folder: Path) -> Entry:
     """The result in a folder.
 
     Raises:
-        InputError: it is not whole.
+        InputError: it is not whole, or of a version that kept less.
     """
     try:
         result = json.loads((folder / "result.json").read_text())
-        result["metric"], result["episodes"]["n"]
     except FileNotFoundError as error:
         raise InputError(f"{folder} has no result.json") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{folder}/result.json is damaged: {error}") from error
+    sizes = result.get("episodes") if isinstance(result, Mapping) else None
+    lacks = [key for key in NEEDED if not isinstance(result, Mapping) or key not in result]
+    lacks += [key for key in SIZES if not isinstance(sizes, Mapping) or key not in sizes]
+    if lacks:
+        raise InputError(f"{folder}/result.json has no {lacks[0]}: it is of another version; evaluate the run anew")
     if not (folder / "episodes.npz").is_file():
         raise InputError(f"{folder} has no episodes.npz, so it can't be paired with others")
     return Entry(folder, result)
@@ -127,11 +155,8 @@ def _folders(place: Path) -> Iterator[Path]:
         yield place
     elif (place / "metrics.jsonl").is_file():
         raise InputError(f"{place} is not finished; the command that began it goes on with it")
-    elif jobs := sorted((place / "jobs").glob("*.json"), key=lambda path: int(path.stem)):
-        for job in jobs:
-            folder = json.loads(job.read_text()).get("folder")
-            if folder and (Path(folder) / "DONE").is_file():
-                yield Path(folder)
+    elif jobs := [path for path in (place / "jobs").glob("*.json") if path.stem.isdigit()]:
+        yield from _of_jobs(place, sorted(jobs, key=lambda path: int(path.stem)))
     else:
         below = [done.parent for done in sorted(place.rglob("DONE"))]
         inside = place.name == EVALUATIONS
@@ -139,3 +164,19 @@ def _folders(place: Path) -> Iterator[Path]:
         if not finished:
             raise InputError(f"there is no finished run below {place}")
         yield from finished
+
+
+def _of_jobs(sweep: Path, jobs: Sequence[Path]) -> Iterator[Path]:
+    folders = []
+    for job in jobs:
+        try:
+            folder = json.loads(job.read_text())["folder"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{job} is damaged: {error}") from error
+        if folder and (Path(folder) / "DONE").is_file():
+            folders.append(Path(folder))
+    if not folders:
+        raise InputError(f"none of the {len(jobs)} jobs of {sweep} has a finished run")
+    if len(folders) < len(jobs):
+        note(f"{len(jobs) - len(folders)} of the {len(jobs)} jobs of {sweep} have no finished run")
+    yield from folders

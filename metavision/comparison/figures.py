@@ -1,7 +1,7 @@
 """The charts of a comparison; each yields nothing where it would have nothing to show."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +20,10 @@ from metavision.comparison.charts import (
     ticks,
     words,
 )
+from metavision.comparison.entries import Entry
 from metavision.comparison.groups import Group
 from metavision.comparison.view import View
+from metavision.records.calibration import calibration
 from metavision.records.classes import Confusion
 from metavision.records.details import class_rows
 
@@ -240,12 +242,20 @@ def reliability(view: View) -> Iterator[Figure]:
         for (x, y), n in zip(points, count / count.sum(), strict=True):
             title = f"{view.letter(i)}: {100 * n:.0f} % of answers, {100 * x:.0f} % sure, {100 * y:.0f} % right"
             chart.dot(x, y, style(i), title, 3)
-        found = [entry.result["calibration"]["ece"] for entry in group.entries]
+        found = [_ece(entry) for entry in group.entries]
         width = f" ({100 * found[0]['low']:.1f} to {100 * found[0]['high']:.1f})" if len(found) == 1 else ""
         errors.append(f"{view.letter(i)} {100 * np.mean([e['mean'] for e in found]):.1f}{width}")
     if errors:
         about = f"Below the line: too sure. Expected calibration error in points: {', '.join(errors)}."
         yield Figure("Reliability", chart.svg(), about)
+
+
+def _ece(entry: Entry) -> Mapping[str, float]:
+    """As it was recorded, or by what was kept."""
+    recorded = entry.result.get("calibration", {}).get("ece", {})
+    if "low" in recorded:
+        return recorded
+    return calibration(entry.arrays["bins"], entry.arrays["brier"], np.random.default_rng(0))["ece"]
 
 
 def confusions(view: View) -> Iterator[Figure]:
@@ -313,14 +323,14 @@ def by_class(view: View) -> Iterator[Figure]:
 def parallel(view: View) -> Iterator[Figure]:
     """A sweep: every run a line through its settings to its figure."""
     runs = [(i, entry) for i, group in enumerate(view.groups) for entry in group.entries]
-    keys = [key for key, values in view.differing.items() if len(set(values)) > 1 and not key.endswith("_target_")]
-    keys = sorted(keys, key=lambda key: -len(set(view.differing[key])))[:MOST_AXES]
+    table = _varied(view)
+    keys = sorted(table, key=lambda key: -len(set(table[key])))[:MOST_AXES]
     if len(runs) < 4 or len(keys) < 2:
         return
     width, height, top, bottom, left = 1000, 320, 40, 300, 60
     gap = (width - 150) / len(keys)
     means = np.array([entry.values.mean() for _, entry in runs])
-    columns = [_places([view.differing[key][i] for i, _ in runs]) for key in keys]
+    columns = [_places([table[key][i] for i, _ in runs]) for key in keys]
     columns.append(_places([f"{m:.10g}" for m in means]))
     parts = []
     for c, (name, (_, marks)) in enumerate(zip([*keys, view.metric], columns, strict=True)):
@@ -338,6 +348,17 @@ def parallel(view: View) -> Iterator[Figure]:
         parts.append(element("g", line, opacity=f"{strength:.2f}"))
     picture = svg("settings of every run, and its figure", width, height, parts)
     yield Figure("Settings and what came of them", picture, "A line is a run; the stronger, the better.")
+
+
+def _varied(view: View) -> dict[str, list[str]]:
+    """What was set, for each group: the algorithm, and keys that do not just follow from it."""
+    whose = [group.first.setting.rpartition("-")[0] for group in view.groups]
+    table = {"algorithm and data": whose} if len(set(whose)) > 1 else {}
+    for key, values in view.differing.items():
+        follows = len(set(zip(whose, values, strict=True))) == len(set(whose))
+        if not follows and not key.endswith("_target_"):
+            table[key] = values
+    return table
 
 
 def _places(values: Sequence[str]) -> tuple[list[float], list[tuple[float, str]]]:

@@ -1,9 +1,8 @@
 """Results that belong together: seeds of one setting, or whatever shares a value."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,18 @@ class Group:
     @cached_property
     def estimate(self) -> Estimate:
         """Over training seeds and episodes where there are two seeds or more, else over episodes."""
-        return over_seeds(self.values) if len(self.entries) > 1 else estimate(self.values[0], "episodes")
+        if len(self.entries) == 1:
+            return estimate(self.values[0], "episodes")
+        return replace(over_seeds(self.values), resampled=f"{self.runs} and episodes")
+
+    @property
+    def runs(self) -> str:
+        """What its entries are to each other."""
+        return "seeds" if len(self.settings) == 1 else f"runs of {len(self.settings)} settings"
+
+    def said(self, of: Callable[[Mapping[str, Any]], Any]) -> str:
+        """Something of its results, or the several things where they differ."""
+        return " / ".join(dict.fromkeys(str(of(entry.result)) for entry in self.entries))
 
     @cached_property
     def over_classes(self) -> Estimate | None:
@@ -84,11 +94,11 @@ def grouped(entries: Sequence[Entry], by: Sequence[str], metric: str | None) -> 
             f"these results are of different metrics, {' and '.join(sorted(metrics))}; metric= chooses one"
         )
     (chosen,) = metrics
-    parts: dict[tuple[Any, ...], dict[Path, Entry]] = {}
+    parts: dict[tuple[Any, ...], dict[str, Entry]] = {}
     for entry in entries:
         key = tuple(_by(entry, name) for name in by or ("run",))
         members = parts.setdefault((key, on(entry)), {})
-        members.setdefault(entry.run, entry)  # a network that was scored twice is one
+        members.setdefault(entry.name, entry)  # a network that was scored twice, or copied, is one
     labels = _labels(by, parts)
     several = len({episodes for _, episodes in parts}) > 1
     twice = len({key for key, _ in parts}) < len(parts)
@@ -100,7 +110,7 @@ def grouped(entries: Sequence[Entry], by: Sequence[str], metric: str | None) -> 
     return groups
 
 
-def _labels(by: Sequence[str], parts: Mapping[tuple[Any, ...], Mapping[Path, Entry]]) -> dict[Any, str]:
+def _labels(by: Sequence[str], parts: Mapping[tuple[Any, ...], Mapping[str, Entry]]) -> dict[Any, str]:
     """What groups are called, by the values that they share: these values, or of runs what tells them apart."""
     if by:
         shown = {key: zip(by, key, strict=True) for key, _ in parts}
@@ -151,13 +161,15 @@ def _by(entry: Entry, name: str) -> Any:
             known = [*named, *(str(k) for k in entry.config)] if "." not in name else list(node or [])
             raise InputError(f"{entry.name} has no {name} to compare by{suggestion(key, map(str, known))}")
         node = node[key]
-    return node
+    if isinstance(node, Mapping):
+        raise InputError(f"{name} has several values; compare by one of {', '.join(f'{name}.{key}' for key in node)}")
+    return node if isinstance(node, int | float | str | None) else str(node)
 
 
 def _values(entry: Entry, metric: str) -> np.ndarray:
     name = "trained" if metric == entry.metric else metric
     arrays = entry.arrays
-    by_episode = [key for key, found in arrays.items() if found.ndim == 1 and key not in ("names", "trained")]
-    if name not in arrays or arrays[name].ndim != 1 or name == "names":
-        raise InputError(f"{entry.folder} has no {metric} by episode{suggestion(metric, [entry.metric, *by_episode])}")
+    known = [entry.metric, *(key for key in HIGHER if key in arrays)]
+    if metric not in known or name not in arrays or len(arrays[name]) != entry.result["episodes"]["n"]:
+        raise InputError(f"{entry.folder} has no {metric or 'such figure'} by episode{suggestion(metric, known)}")
     return arrays[name].astype(np.float64)

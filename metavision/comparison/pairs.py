@@ -1,7 +1,7 @@
 """Groups two by two: how far apart, and how sure; or why they can't be paired."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,11 @@ def paired(groups: Sequence[Group], *, higher: bool, least: float = 0.0) -> list
     alike = [(i, j) for i, j in both if not reasons[i, j]]
     values = [(groups[i].values, groups[j].values) for i, j in alike]
     found = dict(zip(alike, differences(values, np.random.default_rng(SEED)), strict=True))
+    for at, one in found.items():
+        runs = [groups[i].runs for i in at if len(groups[i].entries) > 1]
+        if len(runs) == 2:
+            resampled = f"{runs[0] if runs[0] == runs[1] else ' and '.join(runs)} and episodes"
+            found[at] = replace(one, estimate=replace(one.estimate, resampled=resampled))
     corrected = dict(zip(found, holm([d.p for d in found.values()]), strict=True)) if found else {}
     pairs = []
     for at in both:

@@ -77,37 +77,47 @@ class View:
             group, result = self.groups[i], self.groups[i].first.result
             over, e = group.over_classes, result["episodes"]
             row = {"": self.letter(i), "what": group.label, self.metric: self.text(group.estimate)}
-            row["± over"] = group.estimate.resampled.removeprefix("training ")
+            row["± over"] = group.estimate.resampled
             row["± classes"] = self.number(over.half_width) if over and np.isfinite(over.half_width) else "—"
             row["seeds"] = " ".join(str(entry.seed) for entry in group.entries)
             row["episodes"] = f"{e['n']} · {described(group.first)} {e['query']}q"
-            row["queries"] = "transductive" if result["transductive"] else "inductive"
-            row["normalisation"] = result["normalisation"]
-            row["track"] = result["track"]
+            row["queries"] = group.said(lambda r: "transductive" if r["transductive"] else "inductive")
+            row["normalisation"] = group.said(lambda r: r["normalisation"])
+            row["track"] = group.said(lambda r: r.get("track", "—"))
             row["split"] = result["split_hash"]
             rows.append(row)
         return rows
 
     def lines(self) -> list[str]:
-        """What the pairs say, in words; the clear ones first."""
+        """What the pairs say, in words; the clear ones first, and of these the best."""
         lines = []
-        for pair in sorted(self.pairs, key=lambda pair: pair.verdict == "not distinguished"):
-            a, b = self.letter(pair.a), self.letter(pair.b)
+        rank = {i: place for place, i in enumerate(self.order)}
+        clear = sorted(self.pairs, key=lambda p: (p.verdict == "not distinguished", rank[p.a] + rank[p.b]))
+        for pair in clear:
             if pair.found is None:
                 continue
-            words = f"{a} − {b}: {self.text(pair.found.estimate, signed=True)}, p {p_text(pair.p)}"
-            said = f"{a} is {pair.verdict}" if pair.verdict in ("better", "worse") else pair.verdict
-            if pair.verdict == "not distinguished" and np.isfinite(pair.found.needed) and self.metric == "accuracy":
-                said += f" at {pair.found.estimate.n} episodes; ± half a point would take {_round(pair.found.needed)}"
-            lines.append(f"{words} — {said}")
+            e, needed, said = pair.found.estimate, pair.found.needed, pair.verdict
+            a, b, mean = self.letter(pair.a), self.letter(pair.b), e.mean
+            if said == "worse":  # the better one first
+                a, b, mean, said = b, a, -mean, "better"
+            told = f"{a} is better" if said == "better" else said
+            if said == "not distinguished" and self.least and abs(mean) > e.half_width:
+                told += f", being below {self.number(self.least)}"
+            elif said == "not distinguished" and self.metric == "accuracy" and needed > 1.5 * e.n:
+                told += f" at {e.n} episodes; ± half a point would take {_round(needed)}"
+            apart = f"{self.number(mean, signed=True)} ± {self.number(e.half_width)}"
+            lines.append(f"{a} − {b}: {apart}, p {p_text(pair.p)} — {told}")
         return lines
 
     @property
     def scope(self) -> str:
         """What the pairs are about, where that is not the ways to train."""
-        alone = [self.letter(i) for i, group in enumerate(self.groups) if len(group.entries) == 1]
+        compared = {i for pair in self.pairs if pair.found for i in (pair.a, pair.b)}
+        alone = [self.letter(i) for i in sorted(compared) if len(self.groups[i].entries) == 1]
         if not alone:
             return ""
+        if len(alone) == len(self.groups):
+            return "of each there is one seed: pairs are about these very networks, not about how they were trained"
         about = "pairs with it are about these very networks, not about how they were trained"
         return f"of {' '.join(alone)} there is one seed: {about}"
 
@@ -167,7 +177,7 @@ def p_text(p: float) -> str:
 
 
 def _round(n: float) -> str:
-    return f"{round(n, 1 - len(str(int(n)))):,.0f}" if n >= 10 else "10"
+    return f"{round(n, 2 - len(str(int(n)))):,.0f}"
 
 
 def _episodes(group: Group) -> Any:

@@ -1,8 +1,10 @@
 """`metavision compare` on runs made by hand, whose truth is known."""
 
 import csv
+import itertools
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import yaml
 
 from metavision.cli.__main__ import main
 from metavision.comparison.entries import found
+from metavision.comparison.figures import parallel
 from metavision.comparison.groups import grouped
 from metavision.comparison.pairs import paired
 from metavision.comparison.view import View
@@ -40,7 +43,9 @@ def run(
     bins = np.zeros((N, 15, 3), np.float32)
     bins[:, 10] = np.stack([np.full(N, WAY * QUERY), np.full(N, 0.7 * WAY * QUERY), right.sum(1)], 1)
     arrays = {"trained": accuracy, "loss": 1 - accuracy, "confusion": counts, "bins": bins, "classes": classes}
-    np.savez(folder / "episodes.npz", brier=1 - accuracy, names=np.array(CLASSES), **arrays)
+    n = episodes.get("sizes", {}).get("n", N)
+    arrays = {key: value[:n] for key, value in {**arrays, "brier": 1 - accuracy}.items()}
+    np.savez(folder / "episodes.npz", names=np.array(CLASSES), **arrays)
     about = {
         "data": "made",
         "split": "test",
@@ -98,7 +103,7 @@ def test_seeds_of_a_setting_are_one_group_and_the_better_method_is_said_to_be_be
     assert pair.found
     d = v.groups[0].values.mean() - v.groups[1].values.mean()
     assert pair.found.estimate.mean == pytest.approx(d) and pair.verdict == "better"
-    assert pair.found.estimate.resampled == "training seeds and episodes"
+    assert pair.found.estimate.resampled == "seeds and episodes"
     assert v.headline().startswith("a-made is better than b-made by")
     assert v.differing == {"algo.lr": ["0.1", "0.2"]}
 
@@ -235,15 +240,27 @@ def test_a_sweep_is_found_by_its_jobs_and_shows_its_settings() -> None:
         (["outputs/a-made-1/seed0", "colour=red"], "compare has no option colour; there are by, least, metric, out"),
         (["outputs/a-made-1/seed0", "least=much"], "least=much is no number"),
         (["outputs/b-made-2/seed0"], "is not finished"),
-        (["."], ""),
         (["empty"], "there is no finished run below empty"),
         (["outputs/c-made-3/seed0"], "result.json is damaged"),
+        (["outputs/d-made-4/seed0"], "episodes.npz is damaged"),
+        (["outputs/e-made-5/seed0", "by=algo.lr"], "config.yaml is damaged"),
+        (["outputs/f-made-6/seed0"], "result.json has no metric: it is of another version"),
+        (["outputs/a-made-1/seed0", "least=nan"], "least=nan must be a number from 0 on"),
+        (["outputs/a-made-1/seed0", "metric=before_adaptation"], "has no before_adaptation by episode"),
+        (["sweep"], "none of the 1 jobs of sweep has a finished run"),
+        (["torn"], "jobs/0.json is damaged"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     run("a-made-1")
     run("b-made-2", done=False)
     (run("c-made-3") / "result.json").write_text("{")
+    (run("d-made-4") / "episodes.npz").write_bytes(b"PK\x03\x04torn")
+    (run("e-made-5") / "config.yaml").write_text("[")
+    (run("f-made-6") / "result.json").write_text('{"name": "f-made-6/seed0", "accuracy": {}}')
+    for name, content in (("sweep", '{"folder": null}'), ("torn", "")):
+        Path(name, "jobs").mkdir(parents=True)
+        Path(name, "jobs", "0.json").write_text(content)
     Path("empty").mkdir()
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
@@ -270,3 +287,51 @@ def test_runs_without_an_error_can_be_shown() -> None:
         arrays["confusion"] = np.broadcast_to(QUERY * np.eye(WAY, dtype=np.uint16), (N, WAY, WAY))
         np.savez(place / "episodes.npz", **arrays)
     assert main(["compare", "outputs"]) == 0
+
+
+def test_settings_that_are_pooled_are_not_called_seeds() -> None:
+    for seed in (0, 1):
+        run("a-made-1", seed, rng=1, lr=0.1)
+        run("b-made-2", seed, rng=2, lr=0.1, normalisation="batch", transductive=True)
+        run("a-made-3", seed, rng=3, lr=0.2)
+    v = view(Path("outputs"), by="algo.lr")
+    pooled = next(row for row in v.rows() if row["what"] == "algo.lr=0.1")
+    assert pooled["± over"] == "runs of 2 settings and episodes"
+    assert pooled["queries"] == "inductive / transductive" and pooled["normalisation"] == "running / batch"
+    (pair,) = v.pairs
+    assert pair.found and pair.found.estimate.resampled == "runs of 2 settings and seeds and episodes"
+
+
+def test_a_copy_of_a_run_is_no_second_seed() -> None:
+    place = run("a-made-1")
+    shutil.copytree(place, "elsewhere/first")
+    shutil.copytree(run("b-made-2", level=0.6), "elsewhere/second")
+    groups = view(place, Path("elsewhere")).groups
+    assert [(group.label, len(group.entries)) for group in groups] == [("a-made", 1), ("b-made", 1)]
+
+
+def test_what_is_found_and_damaged_is_left_out_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    run("a-made-1")
+    (run("b-made-2") / "result.json").write_text("{")
+    assert main(["compare", "outputs"]) == 0
+    assert "left out: outputs/b-made-2/seed0/result.json is damaged" in capsys.readouterr().err
+
+
+def test_of_many_runs_the_terminal_shows_some_pairs_and_the_best_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(20):
+        run(f"a{i}-made-{i}", level=0.3 + 0.02 * i, rng=i)
+    assert main(["compare", "outputs"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(", p ") == 15 and "… and 175 more on the page" in out
+    assert "a19-made is better than" in out and "of each there is one seed" in out
+
+
+def test_a_sweep_over_algorithms_has_an_axis_of_them() -> None:
+    for i, (algo, lr) in enumerate(itertools.product("ab", (0.1, 0.2))):
+        place = run(f"{algo}-made-{i}", lr=lr)
+        config = {"algo": {"lr": lr, "_target_": f"x.{algo}"}, "norm": algo}  # which follows from the algorithm
+        (place / "config.yaml").write_text(yaml.safe_dump(config))
+    v = view(Path("outputs"))
+    (figure,) = parallel(v)
+    assert ">algorithm and data<" in figure.svg and ">algo.lr<" in figure.svg and ">norm<" not in figure.svg
+    assert [group.label for group in v.groups] == ["a-made lr=0.1", "a-made lr=0.2", "b-made lr=0.1", "b-made lr=0.2"]
