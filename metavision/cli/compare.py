@@ -19,7 +19,7 @@ EXAMPLES = """places
   a run's folder, a folder of its seeds, an evaluation, a sweep's folder, or any folder with runs below it
 
 options, as KEY=VALUE
-  by=algo          what makes a group: run (all but the seed), algo, data, shot, way, norm, or keys of the
+  by=algo          what makes a group: run (all but the seed), algo, data, shot, way, norm, code, or keys of the
                    configuration, such as by=algo,episode.shot
   metric=loss      another figure that is kept by episode
   least=0.005      the smallest difference that is called one

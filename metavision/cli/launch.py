@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from metavision import config
 from metavision.cli import process, results  # noqa: F401 - a worker begins here, before torch
 from metavision.cli.guard import INTERRUPTED, guarded
-from metavision.console import stdout
+from metavision.console import note, stdout
 from metavision.errors import InputError, suggestion
 from metavision.records import jobs
 from metavision.records.jobs import Outcome
@@ -144,19 +144,25 @@ def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _compare(sweep: Path) -> None:
-    """A page of the results, and how to have others of them; none where their metrics are different ones."""
+    """A page of the results, and how to have others of them; none where their metrics are different ones.
+
+    Whatever goes wrong with it ends no sweep: the jobs are what was asked for.
+    """
     from metavision.comparison.entries import found
     from metavision.comparison.groups import grouped
     from metavision.comparison.report import write
     from metavision.comparison.view import View
 
-    entries = found([str(sweep)])
-    if len({entry.metric for entry in entries}) == 1:
+    try:
+        entries = found([str(sweep)])
+        if len({entry.metric for entry in entries}) > 1:
+            return
         written = write(View(tuple(grouped(entries, [], None))), sweep)
-        stdout.print(f"page: {written}", soft_wrap=True, markup=False)
-        stdout.print(
-            f"by other groups: metavision compare {shlex.quote(str(sweep))} by=algo", soft_wrap=True, markup=False
-        )
+    except Exception as error:
+        note(f"no page of this sweep: {type(error).__name__}: {error}")
+        return
+    again = f"metavision compare {shlex.quote(str(sweep))} by=algo"
+    stdout.print(f"page: {written}\nby other groups: {again}", soft_wrap=True, markup=False)
 
 
 def explain(error: Exception, verb: str, words: list[str]) -> str:

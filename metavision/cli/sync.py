@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from metavision.cli.parser import Parser
-from metavision.console import stdout
+from metavision.console import note, stdout
 from metavision.errors import InputError
 
 EXAMPLES = """examples
@@ -17,6 +17,7 @@ EXAMPLES = """examples
 
 The key is wandb's own affair: WANDB_API_KEY, or `wandb login`. What was sent is marked, and skipped from then on.
 """
+SILENT = "no end in"
 WANDB = (sys.executable, "-m", "wandb")
 ASK = "import sys; from metavision.tracking.wandb import has_key; sys.exit(not has_key())"
 
@@ -26,6 +27,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, default=[Path("outputs")])
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="that a run may take")
     given = parser.parse_args(words)
+    if not given.timeout > 0:
+        raise InputError(f"--timeout is {given.timeout:g}; it must be above 0")
     for folder in given.folders:
         if not folder.is_dir():
             raise InputError(f"there is no folder {folder}")
@@ -38,13 +41,17 @@ def main(words: list[str]) -> int:
     if subprocess.run([sys.executable, "-c", ASK], env=environment, stdin=quiet, stderr=quiet, check=False).returncode:
         raise InputError("there is no W&B key: set WANDB_API_KEY, or call `wandb login`")
     failures = 0
-    for run, parts in unsent.items():
+    for place, (run, parts) in enumerate(unsent.items(), start=1):
         if _in_use(run):
             stdout.print(f"{run}: skipped, for it is still running", soft_wrap=True, markup=False)
             continue
+        note(f"sending {run} ({place} of {len(unsent)})")
         why = _send(parts, environment, given.timeout)
         failures += bool(why)
         stdout.print(f"{run}: {f'not sent: {why}' if why else 'sent'}", soft_wrap=True, markup=False)
+        if why.startswith(SILENT) and place < len(unsent):
+            stdout.print(f"the server does not answer; {len(unsent) - place} runs are left", soft_wrap=True)
+            break
     return int(failures > 0)
 
 
@@ -54,7 +61,9 @@ def _found(folders: list[Path]) -> tuple[dict[Path, list[Path]], int]:
     A run has left a folder for each time that it was resumed; those that wandb has marked as sent are left out.
     """
     runs: dict[Path, list[Path]] = defaultdict(list)
-    for part in sorted({part.absolute() for folder in folders for part in folder.rglob("wandb/offline-run-*")}):
+    found = {part.absolute() for folder in folders for part in folder.absolute().rglob("offline-run-*")}
+    found |= {folder.absolute() for folder in folders if folder.name.startswith("offline-run-")}
+    for part in sorted(part for part in found if part.parent.name == "wandb"):
         runs[part.parent.parent].append(part)
     unsent = {run: [part for part in parts if not list(part.glob("*.wandb.synced"))] for run, parts in runs.items()}
     left = {run: parts for run, parts in unsent.items() if parts}
@@ -89,7 +98,7 @@ def _send(parts: list[Path], environment: dict[str, str], timeout: float) -> str
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no end in {timeout:g} s"
+        return f"{SILENT} {timeout:g} s"
     lines = [line.removeprefix("wandb: ").strip() for line in done.stdout.splitlines() if line.strip()]
     said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
     if done.returncode:

@@ -346,6 +346,7 @@ def parallel(view: View) -> Iterator[Figure]:
         line = path(places, f"chord {style(i)}", f"{entry.name}: {view.number(means[r])}{view.unit}")
         strength = 0.25 + 0.75 * float(good[r] if view.higher else 1 - good[r])
         parts.append(element("g", line, opacity=f"{strength:.2f}"))
+    parts.sort(key=lambda part: part.startswith("<text"))  # words above lines
     picture = svg("settings of every run, and its figure", width, height, parts)
     yield Figure("Settings and what came of them", picture, "A line is a run; the stronger, the better.")
 

@@ -14,7 +14,7 @@ from metavision.records.classes import over_classes
 from metavision.records.statistics import Estimate, estimate, over_seeds
 
 HIGHER = {"accuracy": True, "mse": False, "loss": False, "brier": False}
-NAMED = ("run", "algo", "data", "shot", "way", "norm")  # what `by` knows beside keys of the configuration
+NAMED = ("run", "algo", "data", "shot", "way", "norm", "code")  # what `by` knows beside keys of the configuration
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,12 @@ def grouped(entries: Sequence[Entry], by: Sequence[str], metric: str | None) -> 
     for entry in entries:
         key = tuple(_by(entry, name) for name in by or ("run",))
         members = parts.setdefault((key, on(entry)), {})
-        members.setdefault(entry.name, entry)  # a network that was scored twice, or copied, is one
+        same = members.setdefault(entry.name, entry)  # a network that was scored twice, or copied, is one
+        if not np.array_equal(same.values, entry.values):
+            raise InputError(
+                f"{same.folder} and {entry.folder} are both {entry.name}, with other figures; by=code tells runs of "
+                "other code apart"
+            )
     labels = _labels(by, parts)
     several = len({episodes for _, episodes in parts}) > 1
     twice = len({key for key, _ in parts}) < len(parts)
@@ -152,6 +157,7 @@ def _by(entry: Entry, name: str) -> Any:
         "shot": f"{result['episodes']['shot']}-shot",
         "way": f"{result['episodes']['way']}-way",
         "norm": result["normalisation"],
+        "code": str(entry.provenance.get("code", "unknown")),
     }
     if name in named:
         return named[name]

@@ -21,7 +21,8 @@ class Pair:
         b: index of the second.
         found: the difference; None where they can't be paired.
         p: corrected for all pairs that were looked at (Holm).
-        verdict: of the first: `better`, `worse`, `not distinguished` or `not paired`.
+        verdict: of the first: `better`, `worse`, `not distinguished`, `not paired`, or `not tested`, where several
+            settings are pooled, which are no random sample of anything.
         why: they are not paired.
     """
 
@@ -46,22 +47,30 @@ def paired(groups: Sequence[Group], *, higher: bool, least: float = 0.0) -> list
     alike = [(i, j) for i, j in both if not reasons[i, j]]
     values = [(groups[i].values, groups[j].values) for i, j in alike]
     found = dict(zip(alike, differences(values, np.random.default_rng(SEED)), strict=True))
-    for at, one in found.items():
-        runs = [groups[i].runs for i in at if len(groups[i].entries) > 1]
-        if len(runs) == 2:
-            resampled = f"{runs[0] if runs[0] == runs[1] else ' and '.join(runs)} and episodes"
-            found[at] = replace(one, estimate=replace(one.estimate, resampled=resampled))
-    corrected = dict(zip(found, holm([d.p for d in found.values()]), strict=True)) if found else {}
+    found = {at: _named(one, groups[at[0]], groups[at[1]]) for at, one in found.items()}
+    tested = {at: one for at, one in found.items() if all(len(groups[i].settings) == 1 for i in at)}
+    corrected = dict(zip(tested, holm([d.p for d in tested.values()]), strict=True)) if tested else {}
     pairs = []
     for at in both:
         if at not in found:
             pairs.append(Pair(*at, None, float("nan"), "not paired", reasons[at]))
+            continue
+        if at not in corrected:
+            pairs.append(Pair(*at, found[at], float("nan"), "not tested"))
             continue
         said = verdict(found[at], corrected[at], least)
         if not higher and said in ("better", "worse"):
             said = "worse" if said == "better" else "better"
         pairs.append(Pair(*at, found[at], corrected[at], said))
     return pairs
+
+
+def _named(one: Difference, a: Group, b: Group) -> Difference:
+    """A difference that says what its runs are to each other."""
+    if min(len(a.entries), len(b.entries)) == 1:
+        return one
+    runs = a.runs if a.runs == b.runs else f"{a.runs} and {b.runs}"
+    return replace(one, estimate=replace(one.estimate, resampled=f"{runs} and episodes"))
 
 
 def unlike(a: Entry, b: Entry) -> str:

@@ -105,6 +105,8 @@ class View:
                 told += f", being below {self.number(self.least)}"
             elif said == "not distinguished" and self.metric == "accuracy" and needed > 1.5 * e.n:
                 told += f" at {e.n} episodes; ± half a point would take {_round(needed)}"
+            if said == "not tested":
+                told += ": several settings are no sample of anything"
             apart = f"{self.number(mean, signed=True)} ± {self.number(e.half_width)}"
             lines.append(f"{a} − {b}: {apart}, p {p_text(pair.p)} — {told}")
         return lines
@@ -148,10 +150,10 @@ class View:
             return f"{lists} lists of episodes; {len(told)} of {len(both)} pairs on the same ones are told apart."
         best = self.order[0]
         mine = [pair for pair in self.pairs if best in (pair.a, pair.b) and pair.found is not None]
-        if not mine:
-            return "None of these can be compared in pairs: they were scored on different episodes."
         beaten = [p for p in mine if p.verdict == ("better" if p.a == best else "worse")]
         even = [p for p in mine if p.verdict == "not distinguished"]
+        if all(p.verdict == "not tested" for p in mine):
+            return f"{self.groups[best].label} has the best mean; groups of several settings are not tested."
         name = self.groups[best].label
         if not beaten:
             return f"{name} has the best mean, and is not distinguished from {len(even)} of {len(mine)} others."
@@ -173,6 +175,8 @@ class View:
 
 
 def p_text(p: float) -> str:
+    if np.isnan(p):
+        return "—"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

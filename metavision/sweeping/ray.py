@@ -7,11 +7,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from metavision.records import jobs
+from metavision.records.jobs import Outcome
 from metavision.sweeping.needs import needed
 
 
@@ -25,7 +27,15 @@ class RayOptions:
     """
 
     _target_: str = "hydra_plugins.hydra_metavision.RayLauncher"
-    init: dict[str, Any] = field(default_factory=lambda: {"include_dashboard": False, "logging_level": "warning"})
+    init: dict[str, Any] = field(
+        default_factory=lambda: {
+            "address": None,
+            "num_cpus": None,
+            "num_gpus": None,
+            "include_dashboard": False,
+            "logging_level": "warning",
+        }
+    )
     remote: dict[str, Any] = field(default_factory=lambda: {"num_cpus": 1, "num_gpus": 0, "max_retries": 0})
 
 
@@ -49,7 +59,19 @@ class RayJobs(Launcher):
             ray.init(**self.init)  # type: ignore[arg-type]
         job = ray.remote(**self.remote)(_run)  # type: ignore[arg-type]
         given = ray.put((*self.given, Singleton.get_state()))
-        return ray.get([job.remote(given, list(words), initial_job_idx + k) for k, words in enumerate(job_overrides)])
+        asked = [job.remote(given, list(words), initial_job_idx + k) for k, words in enumerate(job_overrides)]
+        return [self._had(one, sweep, initial_job_idx + k, job_overrides[k]) for k, one in enumerate(asked)]
+
+    def _had(self, asked: Any, sweep: Path, number: int, overrides: Sequence[str]) -> JobReturn:
+        """What a job gave; of one whose worker died, which must not end the others, nothing."""
+        import ray
+
+        try:
+            return ray.get(asked)
+        except ray.exceptions.RayError as error:
+            why = f"its worker died: {str(error).strip().splitlines()[0]}"
+            jobs.write(sweep, number, Outcome(list(overrides), None, 1, why))
+            return JobReturn(status=JobStatus.COMPLETED)
 
 
 def _run(given: tuple[HydraContext, TaskFunction, DictConfig, Any], overrides: list[str], number: int) -> JobReturn:

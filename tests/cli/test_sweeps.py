@@ -34,7 +34,7 @@ LAUNCHERS = {
     "basic": [],
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra/launcher=submitit_local"],
-    "ray": ["hydra/launcher=ray", "+hydra.launcher.init.num_cpus=2"],
+    "ray": ["hydra/launcher=ray", "hydra.launcher.init.num_cpus=2"],
 }
 
 
@@ -242,3 +242,15 @@ def test_a_search_killed_twice_has_its_trials_in_all() -> None:
     assert again.returncode == 0, again.stderr[-2000:]
     assert [trial.state.name for trial in study(database()).trials] == ["COMPLETE"] * 20
     assert len(list(Path("outputs").glob("*/seed*/DONE"))) == 20
+
+
+def test_a_page_that_can_not_be_made_fails_no_sweep(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("metavision.comparison.report.write", broken)
+    assert main(["train", "-m", *SMALL, "budget.steps=0", "seed=0,1"]) == 0
+    said = capsys.readouterr()
+    assert "no page of this sweep: OSError: no space left" in said.err and "all of them" in said.out

@@ -71,3 +71,27 @@ def test_bad_input_is_told_in_one_line(capsys: pytest.CaptureFixture[str], monke
     offline("a/seed0", "20260101_000000-a")
     assert main(["sync"]) == 2
     assert "there is no W&B key" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("below", ["", "wandb", "wandb/offline-run-20260101_000000-a"])
+def test_a_run_is_found_by_any_of_its_folders(below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    offline("a/seed0", "20260101_000000-a")
+    assert main(["sync", str(Path("outputs/a/seed0") / below)]) == 0
+    assert Path("calls").read_text() == "offline-run-20260101_000000-a\n"
+    assert "seed0: sent" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_server_that_does_not_answer_is_waited_for_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(sync, "WANDB", (sys.executable, str(slow)))
+    for run in "abc":
+        offline(f"{run}/seed0", f"20260101_000000-{run}")
+    assert main(["sync", "--timeout", "0.5"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("not sent: no end in 0.5 s") == 1 and "2 runs are left" in out
+    assert main(["sync", "--timeout", "0"]) == 2

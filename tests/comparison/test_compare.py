@@ -300,6 +300,7 @@ def test_settings_that_are_pooled_are_not_called_seeds() -> None:
     assert pooled["queries"] == "inductive / transductive" and pooled["normalisation"] == "running / batch"
     (pair,) = v.pairs
     assert pair.found and pair.found.estimate.resampled == "runs of 2 settings and seeds and episodes"
+    assert pair.verdict == "not tested" and "not tested" in v.lines()[0] and "not tested" in v.headline()
 
 
 def test_a_copy_of_a_run_is_no_second_seed() -> None:
@@ -308,6 +309,18 @@ def test_a_copy_of_a_run_is_no_second_seed() -> None:
     shutil.copytree(run("b-made-2", level=0.6), "elsewhere/second")
     groups = view(place, Path("elsewhere")).groups
     assert [(group.label, len(group.entries)) for group in groups] == [("a-made", 1), ("b-made", 1)]
+
+
+def test_the_same_settings_with_other_figures_are_told_apart_by_their_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = run("a-made-1", rng=1)
+    shutil.move("outputs", "old")
+    (Path("old") / "a-made-1" / "seed0" / "provenance.json").write_text('{"code": "01d"}')
+    run("a-made-1", rng=2)
+    assert main(["compare", "old", str(place)]) == 2
+    assert "with other figures; by=code tells" in capsys.readouterr().err
+    assert [group.label for group in view(Path("old"), place, by="code").groups] == ["01d", "c0de"]
 
 
 def test_what_is_found_and_damaged_is_left_out_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
