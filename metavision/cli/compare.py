@@ -46,6 +46,7 @@ def main(words: list[str]) -> int:
         tuple(grouped(found(places), [key for key in options.get("by", "").split(",") if key], options.get("metric"))),
         _number("least", options.get("least", "0")),
     )
+    view = view.ranked()
     _show(view)
     identity = {"groups": [[str(entry.folder) for entry in group.entries] for group in view.groups], "options": options}
     folder = Path(options.get("out", f"outputs/comparisons/{run_id(identity)}"))
@@ -77,7 +78,7 @@ def _number(key: str, value: str) -> float:
     return number
 
 
-COLUMNS = ("± over", "± classes", "seeds")  # of the table in the terminal, beside the figure
+COLUMNS = ("± over", "± classes", "validation", "seeds")  # of the table in the terminal, beside the figure
 MOST_LINES = 15  # of pairs
 BELOW = ("episodes", "queries", "normalisation", "track", "split")
 
@@ -88,7 +89,7 @@ def _show(view: View) -> None:
     same = {key for key in COLUMNS if len({row[key] for row in rows}) == 1 and len(rows) > 1}
     keys = ["", "what", view.metric, *(key for key in COLUMNS if key not in same)]
     for key in keys:
-        figures = key in (view.metric, "± classes")
+        figures = key in (view.metric, "± classes", "validation")
         shown.add_column(key, justify="right" if figures else "left", no_wrap=key in ("", view.metric), overflow="fold")
     for row in rows:
         shown.add_row(*(escape(row[key]) for key in keys))
@@ -107,6 +108,6 @@ def _show(view: View) -> None:
         least = f"; a difference is one from {view.number(view.least)} on" * bool(view.least)
         stdout.print(f"pairs, on the same episodes; p corrected for their number (Holm){least}", soft_wrap=True)
     more = [f"… and {len(lines) - MOST_LINES} more on the page"] if len(lines) > MOST_LINES else []
-    for line in [*lines[:MOST_LINES], *more, view.scope, *view.refused()]:
+    for line in [*lines[:MOST_LINES], *more, view.scope, view.caution, *view.refused()]:
         if line:
             stdout.print(f"  {line}", soft_wrap=True, markup=False)

@@ -157,7 +157,7 @@ def _compare(sweep: Path) -> None:
         entries = found([str(sweep)])
         if len({entry.metric for entry in entries}) > 1:
             return
-        written = write(View(tuple(grouped(entries, [], None))), sweep)
+        written = write(View(tuple(grouped(entries, [], None))).ranked(), sweep)
     except Exception as error:
         note(f"no page of this sweep: {type(error).__name__}: {error}")
         return

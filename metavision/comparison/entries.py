@@ -87,6 +87,13 @@ class Entry:
         return Run(self.run).metrics()
 
     @property
+    def validation(self) -> float:
+        """The metric on the validation classes by which the tested checkpoint was chosen; nan where it is not known."""
+        rows = [row for row in self.curve if row["split"] == "val" and row["step"] <= self.result.get("step", -1)]
+        value = rows[-1].get(self.metric) if rows else None
+        return float("nan") if value is None else float(value)
+
+    @property
     def provenance(self) -> dict[str, Any]:
         return Run(self.run).read("provenance.json")
 
@@ -173,8 +180,8 @@ def _of_jobs(sweep: Path, jobs: Sequence[Path]) -> Iterator[Path]:
             folder = json.loads(job.read_text())["folder"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{job} is damaged: {error}") from error
-        if folder and (Path(folder) / "DONE").is_file():
-            folders.append(Path(folder))
+        moved = sweep.resolve().parent.parent.joinpath(*Path(folder).parts[-2:]) if folder else sweep
+        folders += [place for place in (Path(folder or sweep), moved) if folder and (place / "DONE").is_file()][:1]
     if not folders:
         raise InputError(f"none of the {len(jobs)} jobs of {sweep} has a finished run")
     if len(folders) < len(jobs):

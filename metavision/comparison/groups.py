@@ -45,6 +45,8 @@ class Group:
         """Over training seeds and episodes where there are two seeds or more, else over episodes."""
         if len(self.entries) == 1:
             return estimate(self.values[0], "episodes")
+        if len(self.settings) > 1:  # which are no sample of anything
+            return Estimate(float(self.values.mean()), float("nan"), len(self.entries), self.runs)
         return replace(over_seeds(self.values), resampled=f"{self.runs} and episodes")
 
     @property
@@ -112,6 +114,25 @@ def grouped(entries: Sequence[Entry], by: Sequence[str], metric: str | None) -> 
         about = f" · {described(next(iter(members.values())))}" if several and twice else ""
         ordered = sorted(members.values(), key=lambda e: (e.setting, e.seed))
         groups.append(Group(labels[key] + about, tuple(ordered), chosen))
+    return _distinct(groups)
+
+
+def _distinct(groups: list[Group]) -> list[Group]:
+    """With more in the labels that are not of one group alone."""
+    more: list[Callable[[Mapping[str, Any]], str]] = [
+        lambda result: str(result["normalisation"]),
+        lambda result: f"{result['episodes']['n']} episodes",
+        lambda result: f"{result['episodes']['query']} queries",
+        lambda result: f"episodes of seed {result['episodes']['seed']}",
+    ]
+    for told in more:
+        labels = [group.label for group in groups]
+        alike = {label for label in labels if labels.count(label) > 1}
+        differ = {label for label in alike if len({told(g.first.result) for g in groups if g.label == label}) > 1}
+        groups = [
+            replace(group, label=f"{group.label}, {told(group.first.result)}") if group.label in differ else group
+            for group in groups
+        ]
     return groups
 
 
@@ -132,7 +153,8 @@ def _labels(by: Sequence[str], parts: Mapping[tuple[Any, ...], Mapping[str, Entr
 def on(entry: Entry) -> tuple[Any, ...]:
     """What results share that can be averaged: the episodes, and how they were solved."""
     result = entry.result
-    return (result["split_hash"], result["episodes_hash"], result["episodes"]["n"], _under(entry))
+    e = result["episodes"]
+    return (result["split_hash"], result["episodes_hash"], e["n"], result["normalisation"], _under(entry))
 
 
 def described(entry: Entry) -> str:
@@ -145,7 +167,7 @@ def described(entry: Entry) -> str:
 def _under(entry: Entry) -> str:
     """Options of an evaluation that change the algorithm and not the episodes."""
     asked = entry.result.get("asked") or {}
-    return " ".join(f"{key}={asked[key]}" for key in ("norm", "steps", "checkpoint") if asked.get(key) is not None)
+    return " ".join(f"{key}={asked[key]}" for key in ("steps", "checkpoint") if asked.get(key) is not None)
 
 
 def _by(entry: Entry, name: str) -> Any:

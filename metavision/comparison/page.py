@@ -34,7 +34,7 @@ def page(view: View) -> str:
         names=[name for name in names if name not in shared],
         shared=[(name, rows[0][name]) for name in shared],
         rows=[(i, row, _picture(view, i, (low, high))) for i, row in zip(view.order, rows, strict=True)],
-        matrix=_matrix(view),
+        matrix=_matrix(view) if any(pair.found for pair in view.pairs) else [],
         refused=view.refused(),
         sections=_sections(view),
         costs=[_cost(i, entry) for i, entry in entries] if any(e.result.get("cost") for _, e in entries) else [],
@@ -105,7 +105,7 @@ def _cell(view: View, pair: Pair | None, *, flipped: bool) -> dict[str, str]:
         "kind": said if said in OPPOSITE else "even",
         "about": f"{said}; over {e.resampled}, n = {e.n}",
         "mean": view.number(-e.mean if flipped else e.mean, signed=True),
-        "width": view.number(e.half_width),
+        "width": view.number(e.half_width) if np.isfinite(e.half_width) else "—",
         "p": p_text(pair.p),
     }
 

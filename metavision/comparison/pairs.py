@@ -70,7 +70,8 @@ def _named(one: Difference, a: Group, b: Group) -> Difference:
     if min(len(a.entries), len(b.entries)) == 1:
         return one
     runs = a.runs if a.runs == b.runs else f"{a.runs} and {b.runs}"
-    return replace(one, estimate=replace(one.estimate, resampled=f"{runs} and episodes"))
+    width = one.estimate.half_width if len(a.settings) == len(b.settings) == 1 else float("nan")
+    return replace(one, estimate=replace(one.estimate, resampled=f"{runs} and episodes", half_width=width))
 
 
 def unlike(a: Entry, b: Entry) -> str:

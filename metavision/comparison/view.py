@@ -1,6 +1,6 @@
 """What is compared, ready to be shown: in a terminal, as Markdown or CSV, or as a page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -79,6 +79,8 @@ class View:
             row = {"": self.letter(i), "what": group.label, self.metric: self.text(group.estimate)}
             row["± over"] = group.estimate.resampled
             row["± classes"] = self.number(over.half_width) if over and np.isfinite(over.half_width) else "—"
+            chosen = float(np.mean([entry.validation for entry in group.entries]))
+            row["validation"] = figure(chosen, group.first.metric) if np.isfinite(chosen) else "—"
             row["seeds"] = " ".join(str(entry.seed) for entry in group.entries)
             row["episodes"] = f"{e['n']} · {described(group.first)} {e['query']}q"
             row["queries"] = group.said(lambda r: "transductive" if r["transductive"] else "inductive")
@@ -107,9 +109,21 @@ class View:
                 told += f" at {e.n} episodes; ± half a point would take {_round(needed)}"
             if said == "not tested":
                 told += ": several settings are no sample of anything"
-            apart = f"{self.number(mean, signed=True)} ± {self.number(e.half_width)}"
-            lines.append(f"{a} − {b}: {apart}, p {p_text(pair.p)} — {told}")
+            apart = self.text(replace(e, mean=mean), signed=True)
+            tested = f", p {p_text(pair.p)}" * (said != "not tested")
+            lines.append(f"{a} − {b}: {apart}{tested} — {told}")
         return lines
+
+    def ranked(self) -> "View":
+        """The same with the best group first, so that letters and colours go by rank."""
+        return View(tuple(self.groups[i] for i in self.order), self.least)
+
+    @property
+    def caution(self) -> str:
+        """What must not be done with a table of many settings."""
+        if len(self.groups) < 3 or not self.same_episodes:
+            return ""
+        return "the best of several by their test figures is no estimate of itself: choose by validation"
 
     @property
     def scope(self) -> str:
@@ -144,10 +158,7 @@ class View:
         if len(self.groups) == 1:
             return f"{self.groups[0].label}: {self.text(self.groups[0].estimate)}{self.unit}"
         if not self.same_episodes:
-            told = [pair for pair in self.pairs if pair.verdict in ("better", "worse")]
-            both = [pair for pair in self.pairs if pair.found]
-            lists = len({_episodes(group) for group in self.groups})
-            return f"{lists} lists of episodes; {len(told)} of {len(both)} pairs on the same ones are told apart."
+            return self._of_several_lists()
         best = self.order[0]
         mine = [pair for pair in self.pairs if best in (pair.a, pair.b) and pair.found is not None]
         beaten = [p for p in mine if p.verdict == ("better" if p.a == best else "worse")]
@@ -167,6 +178,15 @@ class View:
             return f"{name} is better than {other} by {apart}."
         others = f"{len(beaten)} of {len(mine)} others{rest}"
         return f"{name} is better than {others}; the nearest of these, {other}, by {apart}."
+
+    def _of_several_lists(self) -> str:
+        told = [pair for pair in self.pairs if pair.verdict in ("better", "worse")]
+        both = [pair for pair in self.pairs if pair.found]
+        lists = len({_episodes(group) for group in self.groups})
+        if both:
+            return f"{lists} lists of episodes; {len(told)} of {len(both)} pairs on the same ones are told apart."
+        ends = sorted(group.estimate.mean for group in self.groups)
+        return f"{lists} lists of episodes, {self.number(ends[0])} to {self.number(ends[-1])}{self.unit}."
 
     @cached_property
     def differing(self) -> dict[str, list[str]]:

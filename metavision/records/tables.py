@@ -19,7 +19,9 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table of rows that share their keys, as Markdown has it."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     lines = [keys, ["---"] * len(keys), *([str(row.get(key, "")) for key in keys] for row in rows)]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    return "".join(
+        f"| {' | '.join(cell.replace('|', '/').replace('<', '&lt;') for cell in line)} |\n" for line in lines
+    )
 
 
 def _cell(value: Any) -> Any:

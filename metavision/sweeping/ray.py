@@ -68,6 +68,8 @@ class RayJobs(Launcher):
 
         try:
             return ray.get(asked)
+        except ray.exceptions.RayTaskError:  # a fault of the program, not of the machine
+            raise
         except ray.exceptions.RayError as error:
             why = f"its worker died: {str(error).strip().splitlines()[0]}"
             jobs.write(sweep, number, Outcome(list(overrides), None, 1, why))

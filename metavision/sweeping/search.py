@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from metavision.sweeping.space import Space
 
 SAMPLERS = ("tpe", "random")
+MOST_BEGUN = 3  # times that a trial which a kill has left is begun again
 SHOWN = 5  # of the best trials
 
 
@@ -151,7 +152,14 @@ class Search(Sweeper):
         from optuna import Trial
         from optuna.trial import TrialState
 
-        left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        left = []
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            begun = trial.user_attrs.get("begun", 0) + 1
+            if begun > MOST_BEGUN:  # one that always ends by a kill, for its memory say, must not end the search too
+                study.tell(trial.number, state=TrialState.FAIL)
+                continue
+            Trial(study, trial._trial_id).set_user_attr("begun", begun)  # noqa: SLF001 - no other way
+            left.append(trial)
         trials = [Trial(study, trial._trial_id) for trial in left[: self.options.n_jobs]]  # noqa: SLF001 - no other way
         new = min(self.options.n_jobs - len(trials), self.options.n_trials - len(study.trials))
         return [*trials, *(study.ask() for _ in range(new))]

@@ -289,18 +289,51 @@ def test_runs_without_an_error_can_be_shown() -> None:
     assert main(["compare", "outputs"]) == 0
 
 
-def test_settings_that_are_pooled_are_not_called_seeds() -> None:
+def test_settings_that_are_pooled_are_no_sample_of_anything() -> None:
     for seed in (0, 1):
         run("a-made-1", seed, rng=1, lr=0.1)
-        run("b-made-2", seed, rng=2, lr=0.1, normalisation="batch", transductive=True)
+        run("b-made-2", seed, rng=2, lr=0.1, transductive=True)
         run("a-made-3", seed, rng=3, lr=0.2)
     v = view(Path("outputs"), by="algo.lr")
     pooled = next(row for row in v.rows() if row["what"] == "algo.lr=0.1")
-    assert pooled["± over"] == "runs of 2 settings and episodes"
-    assert pooled["queries"] == "inductive / transductive" and pooled["normalisation"] == "running / batch"
+    assert pooled["± over"] == "runs of 2 settings" and pooled["accuracy"].endswith("± —")
+    assert pooled["queries"] == "inductive / transductive"
     (pair,) = v.pairs
-    assert pair.found and pair.found.estimate.resampled == "runs of 2 settings and seeds and episodes"
+    assert pair.found and np.isnan(pair.found.estimate.half_width)
     assert pair.verdict == "not tested" and "not tested" in v.lines()[0] and "not tested" in v.headline()
+
+
+def test_what_was_solved_otherwise_is_a_group_of_its_own_with_a_name_of_its_own() -> None:
+    place = run("a-made-1", rng=1)
+    for i, other in enumerate(({"normalisation": "batch"}, {"asked": {"steps": 3}}, {"sizes": {"n": 100}})):
+        shutil.move(run(f"other-made-{i}", rng=2 + i, **other), place / f"evaluations/{i}")
+        path = place / f"evaluations/{i}/result.json"
+        path.write_text(path.read_text().replace(f"other-made-{i}", "a-made-1"))
+    labels = [group.label for group in view(place, place / "evaluations").groups]
+    assert len(set(labels)) == len(labels) == 4
+    assert any("batch" in label for label in labels) and any("steps=3" in label for label in labels)
+    assert any("100 episodes" in label for label in labels)
+
+
+def test_the_best_has_the_first_letter_and_validation_stands_beside_the_test(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for i, level in enumerate((0.5, 0.8, 0.6)):
+        run(f"{'abc'[i]}-made-{i}", level=level, rng=i, step=50)
+    assert main(["compare", "outputs"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"A +│ b-made", out) and "choose by validation" in out
+    assert "validation" in out and "35.00" in out  # 0.3 + 50 / 1000, of the step that was tested
+
+
+def test_a_sweep_that_was_moved_is_found_with_its_runs() -> None:
+    jobs = Path("outputs/multirun/now/jobs")
+    jobs.mkdir(parents=True)
+    place = run("a-made-1")
+    (jobs / "0.json").write_text(json.dumps({"folder": str(place.absolute())}))
+    shutil.move("outputs", "moved")
+    (entry,) = found(["moved/multirun/now"])
+    assert entry.name == "a-made-1/seed0"
 
 
 def test_a_copy_of_a_run_is_no_second_seed() -> None:
