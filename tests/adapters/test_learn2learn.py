@@ -58,6 +58,7 @@ def test_what_it_has_not_is_refused(words: str) -> None:
         built(name.removeprefix("algo="), *others, THEIRS)
 
 
+@pytest.mark.slow
 def test_runs_by_both_engines_are_alike(tmp_path: Path) -> None:
     for engine in ("native", "learn2learn"):
         assert main(["train", *SMALL, "logger=none", "budget.steps=6", f"engine={engine}", f"outputs={engine}"]) == 0

@@ -149,7 +149,10 @@ def test_unbalanced_queries_of_a_transductive_run(capsys: pytest.CaptureFixture[
     assert "episodes: balance=2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", ["algo=protonet backbone=conv512 backbone.drop=0.3 ~backbone.filters", "algo=rfs"])
+DROPS = "algo=protonet backbone=conv512 backbone.drop=0.3 ~backbone.filters"
+
+
+@pytest.mark.parametrize("words", [pytest.param(DROPS, marks=pytest.mark.slow), "algo=rfs"])
 def test_a_resumed_run_drops_and_draws_the_same(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from metavision.engine.train import _Trainer
 

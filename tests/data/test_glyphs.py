@@ -62,6 +62,7 @@ def test_splits_share_no_class_and_no_script(sources: Sources) -> None:
     assert {"GEORGIAN", "ARMENIAN", "HEBREW"} <= scripts(sources["test"])
 
 
+@pytest.mark.slow
 def test_every_class_is_a_letter_that_its_faces_hold(sources: Sources) -> None:
     held = covered()
     for character, faces in glyphs.letters().items():
