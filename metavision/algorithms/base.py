@@ -79,11 +79,14 @@ class Algorithm(ABC):
 
     def solve(self, meta: Meta, episode: Episode) -> Tensor:
         """Logits (Q, k) of the query after adaptation to the support; absent classes have no chance."""
-        unlabelled = episode.query.inputs if self.uses_queries else episode.unlabelled
-        task = self.adapt(meta, episode.support, unlabelled)
+        task = self.adapt(meta, episode.support, self.given(episode))
         outputs = self.predict(self.for_queries(meta, task, episode.support), task, episode.query.inputs)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # of bfloat16, means have three digits
         return self.problem.among(outputs, episode.support)
+
+    def given(self, episode: Episode) -> Inputs | None:
+        """The images without labels that `adapt` is given."""
+        return episode.query.inputs if self.uses_queries else episode.unlabelled
 
     def for_queries(self, meta: Meta, task: Any, support: Examples) -> Meta:
         """Meta with the statistics of the support by the adapted weights, where the policy is that of evaluation."""

@@ -25,7 +25,7 @@ from metavision.comparison.groups import Group
 from metavision.comparison.view import View
 from metavision.records.calibration import calibration
 from metavision.records.classes import Confusion
-from metavision.records.details import class_rows
+from metavision.records.details import SEED, class_rows
 
 MOST_CLASSES = 40  # of a matrix that can still be read
 MOST_SCATTERS = 6
@@ -255,7 +255,7 @@ def _ece(entry: Entry) -> Mapping[str, float]:
     recorded = entry.result.get("calibration", {}).get("ece", {})
     if "low" in recorded:
         return recorded
-    return calibration(entry.arrays["bins"], entry.arrays["brier"], np.random.default_rng(0))["ece"]
+    return calibration(entry.arrays["bins"], entry.arrays["brier"], np.random.default_rng(SEED))["ece"]
 
 
 def confusions(view: View) -> Iterator[Figure]:

@@ -47,7 +47,7 @@ class Group:
             return estimate(self.values[0], "episodes")
         if len(self.settings) > 1:  # which are no sample of anything
             return Estimate(float(self.values.mean()), float("nan"), len(self.entries), self.runs)
-        return replace(over_seeds(self.values), resampled=f"{self.runs} and episodes")
+        return over_seeds(self.values)
 
     @property
     def runs(self) -> str:
@@ -61,12 +61,9 @@ class Group:
     @cached_property
     def over_classes(self) -> Estimate | None:
         """The same mean, over other classes; None where there are none."""
-        classes = self.first.arrays.get("classes")
-        return (
-            None
-            if classes is None or "over_classes" not in self.first.result
-            else over_classes(self.values.mean(0), classes)
-        )
+        if "classes" not in self.first.arrays or "over_classes" not in self.first.result:
+            return None
+        return over_classes(self.values.mean(0), self.first.arrays["classes"])
 
     @property
     def settings(self) -> list[str]:

@@ -11,7 +11,7 @@ import metavision
 from metavision.comparison import figures
 from metavision.comparison.charts import colour, interval_row
 from metavision.comparison.entries import Entry
-from metavision.comparison.pairs import Pair
+from metavision.comparison.pairs import OPPOSITE, Pair
 from metavision.comparison.view import View, p_text
 
 
@@ -99,8 +99,8 @@ def _cell(view: View, pair: Pair | None, *, flipped: bool) -> dict[str, str]:
     if pair.found is None:
         return {"kind": "unpaired", "about": pair.why, "words": "not paired"}
     e, said = pair.found.estimate, pair.verdict
-    if flipped and said in OPPOSITE:
-        said = OPPOSITE[said]
+    if flipped:
+        said = OPPOSITE.get(said, said)
     return {
         "kind": said if said in OPPOSITE else "even",
         "about": f"{said}; over {e.resampled}, n = {e.n}",
@@ -108,9 +108,6 @@ def _cell(view: View, pair: Pair | None, *, flipped: bool) -> dict[str, str]:
         "width": view.number(e.half_width) if np.isfinite(e.half_width) else "—",
         "p": p_text(pair.p),
     }
-
-
-OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 def _cost(i: int, entry: Entry) -> tuple[int, str, list[str], str]:

@@ -9,6 +9,7 @@ from metavision.comparison.entries import Entry
 from metavision.comparison.groups import Group
 from metavision.records.paired import Difference, differences, holm, verdict
 
+OPPOSITE = {"better": "worse", "worse": "better"}
 SEED = 0  # of sign flips: the same runs give the same p-values
 
 
@@ -59,8 +60,8 @@ def paired(groups: Sequence[Group], *, higher: bool, least: float = 0.0) -> list
             pairs.append(Pair(*at, found[at], float("nan"), "not tested"))
             continue
         said = verdict(found[at], corrected[at], least)
-        if not higher and said in ("better", "worse"):
-            said = "worse" if said == "better" else "better"
+        if not higher:
+            said = OPPOSITE.get(said, said)
         pairs.append(Pair(*at, found[at], corrected[at], said))
     return pairs
 

@@ -32,9 +32,8 @@ def cost(
         with Footprint() as needs:
             algorithm.solve(meta, tasks[0])
         for task in tasks:
-            unlabelled = task.query.inputs if algorithm.uses_queries else task.unlabelled
             begun = _now(episodes.device)
-            adapted = algorithm.adapt(meta, task.support, unlabelled)
+            adapted = algorithm.adapt(meta, task.support, algorithm.given(task))
             between = _now(episodes.device)
             algorithm.predict(algorithm.for_queries(meta, adapted, task.support), adapted, task.query.inputs)
             times.append((between - begun, _now(episodes.device) - between))

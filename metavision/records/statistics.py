@@ -103,5 +103,5 @@ def spread(groups: list[np.ndarray], signs: list[float]) -> Estimate:
         variance**0.5,
         variance**2 / below if below else np.inf,
         n,
-        "training seeds and episodes",
+        "seeds and episodes",
     )
