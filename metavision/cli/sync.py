@@ -19,7 +19,7 @@ The key is wandb's own affair: WANDB_API_KEY, or `wandb login`. What was sent is
 """
 SILENT = "no end in"
 WANDB = (sys.executable, "-m", "wandb")
-ASK = "import sys; from metavision.tracking.wandb import has_key; sys.exit(not has_key())"
+ASK = (sys.executable, "-c", "import sys; from metavision.tracking.wandb import has_key; sys.exit(not has_key())")
 
 
 def main(words: list[str]) -> int:
@@ -37,8 +37,7 @@ def main(words: list[str]) -> int:
         stdout.print(f"nothing to send; {sent} offline runs were sent before", soft_wrap=True)
         return 0
     environment = {**os.environ, "WANDB_MODE": "online", "WANDB_ERROR_REPORTING": "false"}
-    quiet = subprocess.DEVNULL
-    if subprocess.run([sys.executable, "-c", ASK], env=environment, stdin=quiet, stderr=quiet, check=False).returncode:
+    if not _has_key(environment, given.timeout):
         raise InputError("there is no W&B key: set WANDB_API_KEY, or call `wandb login`")
     failures = 0
     for place, (run, parts) in enumerate(unsent.items(), start=1):
@@ -53,6 +52,17 @@ def main(words: list[str]) -> int:
             stdout.print(f"the server does not answer; {len(unsent) - place} runs are left", soft_wrap=True)
             break
     return int(failures > 0)
+
+
+def _has_key(environment: dict[str, str], timeout: float) -> bool:
+    """wandb is asked only for a key that it stores itself; where it does not answer, the sending will tell."""
+    if environment.get("WANDB_API_KEY"):
+        return True
+    quiet = subprocess.DEVNULL
+    try:
+        return not subprocess.run(ASK, env=environment, stdin=quiet, stderr=quiet, timeout=timeout, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return True
 
 
 def _found(folders: list[Path]) -> tuple[dict[Path, list[Path]], int]:

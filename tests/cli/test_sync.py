@@ -95,3 +95,15 @@ def test_a_server_that_does_not_answer_is_waited_for_once(
     out = capsys.readouterr().out
     assert out.count("not sent: no end in 0.5 s") == 1 and "2 runs are left" in out
     assert main(["sync", "--timeout", "0"]) == 2
+
+
+def test_a_wandb_that_does_not_answer_for_its_key_is_not_waited_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "fake.py"
+    program.write_text(FAKE)
+    monkeypatch.setattr(sync, "WANDB", (sys.executable, str(program)))
+    monkeypatch.setattr(sync, "ASK", (sys.executable, "-c", "import time; time.sleep(250)"))
+    offline("a/seed0", "20260101_000000-a")
+    assert main(["sync", "--timeout", "1"]) == 0
+    assert "a/seed0: sent" in capsys.readouterr().out
