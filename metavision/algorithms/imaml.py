@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.func import grad
 
 from metavision import trees
 from metavision.algorithms.base import Mapper
 from metavision.algorithms.maml import MAML
 from metavision.errors import InputError
 from metavision.functional.cg import conjugate_gradients
+from metavision.nn.gradient import gradient
 from metavision.types import Episode, Examples, Meta, Metrics, P
 
 
@@ -54,7 +54,7 @@ class IMAML(MAML):
         rule, state = trees.select(meta.params, "rule"), self.rule.start(fast)
         yield fast
         for step in range(self.steps):
-            grads = grad(self._support_loss)(fast, meta, support, step)
+            grads = gradient(self._support_loss, fast, meta, support, step)
             pull = trees.add(fast, trees.scale(still, -1.0))
             fast, state = self.rule.step(rule, state, trees.add(grads, trees.scale(pull, self.strength)), fast)
             yield fast
@@ -76,13 +76,13 @@ class IMAML(MAML):
         def outputs(phi: P) -> Tensor:
             return self.problem.among(self.predict(meta, phi, query.inputs), support)
 
-        by_query = grad(lambda phi: self.loss(outputs(phi), query))(fast)
+        by_query = gradient(lambda phi: self.loss(outputs(phi), query), fast)
 
         def slope(phi: P) -> P:
-            return grad(self._support_loss)(phi, meta, support, last)
+            return gradient(self._support_loss, phi, meta, support, last)
 
         def matvec(v: P) -> P:
-            curved = grad(lambda phi: trees.dot(slope(phi), v))(fast)  # forward mode would compile, with a warning
+            curved = gradient(lambda phi: trees.dot(slope(phi), v), fast)  # forward mode would compile, with a warning
             return trees.add(trees.scale(v, 1 + self.damping), trees.scale(curved, 1 / self.strength))
 
         direction = conjugate_gradients(matvec, by_query, self.iterations)

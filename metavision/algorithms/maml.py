@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad
 
 from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.errors import InputError
 from metavision.nn import functional
+from metavision.nn.gradient import gradient, step
 from metavision.rules.base import Rule
 from metavision.types import Examples, Inputs, Meta, P
 
@@ -79,17 +80,22 @@ class MAML(Algorithm):
         if self.moves == "head" and self.steps:  # the features are the same in every step
             features = self.embed(kept, meta.buffers, support.inputs)
 
-        def loss(fast: P, step: int) -> Tensor:
+        def loss(fast: P, kept: P, i: int) -> Tensor:
             weights = {**kept, **fast}
             if self.moves == "head":
                 outputs = self._head(weights, features)
             else:
-                outputs = self.outputs(weights, meta.buffers, support.inputs, step)
+                outputs = self.outputs(weights, meta.buffers, support.inputs, i)
             return self.problem.loss(self.problem.among(outputs, support), support)
 
-        for step in range(self.steps):
-            grads = grad(loss)(trees.detach(fast) if self.first_order else fast, step)
-            fast, state = self.rule.step(rule, state, grads, fast)
+        def moved(i: int, fast: P, state: Any, kept: P, rule: P) -> tuple[P, Any]:
+            grads = gradient(loss, fast, kept, i, constant=self.first_order)
+            return self.rule.step(rule, state, grads, fast)
+
+        for i in range(self.steps):
+            again = self.moves != "head" and not self.first_order  # else a step keeps little
+            one = partial(moved, i)
+            fast, state = step(one, fast, state, kept, rule) if again else one(fast, state, kept, rule)
             yield {**still, **fast}
 
     def before(self, meta: Meta, support: Examples) -> P:  # noqa: ARG002 - the same for any support

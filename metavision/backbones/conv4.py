@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metavision.backbones.base import Backbone
 from metavision.errors import InputError
+from metavision.nn import block
 from metavision.nn.normalisation import Policy, normalisation
 
 BLOCKS = 4
@@ -50,15 +51,21 @@ class Conv4(Backbone):
         self.norm = norm
         self.pool, self.pools = downsample == "pool", pools
         inputs = [channels] + [filters] * (BLOCKS - 1)
-        self.convs = nn.ModuleList(nn.Conv2d(n, filters, 3, 1 if self.pool else 2, padding=1) for n in inputs)
+        biased = norm not in ("batch", "running")  # which take any offset out again
+        self.convs = nn.ModuleList(
+            nn.Conv2d(n, filters, 3, 1 if self.pool else 2, padding=1, bias=biased) for n in inputs
+        )
         self.norms = nn.ModuleList(normalisation(norm, filters) for _ in inputs)
         self.map = (filters, height // 2**pools, width // 2**pools) if self.pool else (filters, 1, 1)
         self.features = math.prod(self.map)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = norm(conv(x), mask)
-            if self.pool and i < self.pools:
-                x = F.max_pool2d(x, 2)  # before the ReLU, which is the same and leaves it a quarter of the work
-            x = F.relu(x)
+            x = self._block(x, mask, conv, norm, pool=self.pool and i < self.pools)
         return x.flatten(1) if self.pool else x.mean((2, 3))
+
+    def _block(self, x: Tensor, mask: Tensor | None, conv: Any, norm: Any, *, pool: bool) -> Tensor:
+        if block.applies(x, norm, mask):
+            return block.block(x, conv.weight, norm.weight, norm.bias, stride=conv.stride[0], pool=pool)
+        x = norm(conv(x), mask)
+        return F.relu(F.max_pool2d(x, 2) if pool else x)  # in this order, which leaves the ReLU a quarter of the work

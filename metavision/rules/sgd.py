@@ -33,4 +33,4 @@ class SGD:
         return None
 
     def step(self, rule: P, state: None, grads: P, params: P) -> tuple[P, None]:  # noqa: ARG002
-        return trees.map_with(lambda p, g: p - self.lr * g, params, grads), None
+        return trees.map_with(lambda p, g: torch.add(p, g, alpha=-self.lr), params, grads), None

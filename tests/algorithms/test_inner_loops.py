@@ -90,9 +90,7 @@ def test_mamlpp_written_out() -> None:
 
     def logits(weights: Params, x: torch.Tensor, step: int) -> torch.Tensor:
         for block in range(4):
-            x = F.conv2d(
-                x, weights[f"backbone.convs.{block}.weight"], weights[f"backbone.convs.{block}.bias"], padding=1
-            )
+            x = F.conv2d(x, weights[f"backbone.convs.{block}.weight"], padding=1)
             scale, offset = (leaves[f"norms.backbone.norms.{block}.{side}"][step] for side in ("weight", "bias"))
             x = F.max_pool2d(F.relu(F.batch_norm(x, None, None, scale, offset, training=True)), 2)
         return F.linear(x.flatten(1), weights["head.weight"], weights["head.bias"])
@@ -221,7 +219,7 @@ def test_cavia_written_out() -> None:
     def logits(context: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         film = leaves["film.weight"] @ context + leaves["film.bias"]
         for b in range(4):
-            x = F.conv2d(x, leaves[f"backbone.convs.{b}.weight"], leaves[f"backbone.convs.{b}.bias"], padding=1)
+            x = F.conv2d(x, leaves[f"backbone.convs.{b}.weight"], padding=1)
             scale, offset = leaves[f"backbone.norms.{b}.weight"], leaves[f"backbone.norms.{b}.bias"]
             x = F.batch_norm(x, None, None, scale, offset, training=True)
             if b == 2:
