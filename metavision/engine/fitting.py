@@ -90,7 +90,7 @@ def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train
             chunk = needs.mapped(wanted.bytes(place), train=train)
         else:
             chunk = needs.mapped_on_cpu(train=train) if needs.by_calls else 1
-        if chunk == 0 and train:
+        if needs.exceeded and train:
             loop = _sparing(loop, algorithm, meta, task, wanted)
     if chunk <= 1 and wanted.mapping == "auto":
         return loop
