@@ -44,6 +44,9 @@ def test_the_gradient_is_the_cpus(name: str) -> None:
         assert trees.norm(trees.add({k: v.cpu() for k, v in found.items()}, trees.scale(expected, -1))) < 1e-9
 
 
+REPLAYED = ("maml", "fomaml", "anil", "boil", "metasgd", "reptile", "protonet", "matchingnet", "baseline")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_replayed_gradient_is_the_loops(name: str) -> None:
     """Twice, with other weights and other tasks, so that what was recorded is not what is asked for."""
@@ -58,6 +61,7 @@ def test_a_replayed_gradient_is_the_loops(name: str) -> None:
         try:
             found, logs = graph.meta_grad(algorithm, meta, some)
         except InputError as error:
+            assert name not in REPLAYED
             pytest.skip(f"{name}: {error}")
         expected, expected_logs = algorithm.meta_grad(meta, some, Mapper("loop"))
         assert trees.norm(trees.add(found, trees.scale(expected, -1.0))) <= 1e-9 * trees.norm(expected)
@@ -65,7 +69,7 @@ def test_a_replayed_gradient_is_the_loops(name: str) -> None:
 
 
 def test_a_replay_draws_as_the_generators_state_says() -> None:
-    algorithm = built("protonet", "backbone=conv512", "backbone.drop=0.5", filters=None)
+    algorithm = built("feat", "algo.drop=0.5")
     meta = checkpoint.to(algorithm.init(generator("gpu")), torch.device("cuda"))
     tasks, graph, found = trees.to(toy_tasks(tasks=2), torch.device("cuda")), Mapper("graph", 2), []
     for seed in (0, 1, 0):
