@@ -23,7 +23,12 @@ from metavision.seeds import generator
 from metavision.types import Episode, Examples
 
 ROUNDS = 5
-MAPPERS = {"loop": Mapper("loop"), **{f"vmap {chunk}": Mapper("vmap", chunk) for chunk in (2, 4, 8)}}
+MAPPERS = {
+    "loop": Mapper(),
+    "loop, channels last, explicit": Mapper(channels_last=True, explicit=True),
+    **{f"vmap {chunk}": Mapper("vmap", chunk) for chunk in (2, 4, 8)},
+    **({"graph 8": Mapper("graph", 8)} if torch.cuda.is_available() else {}),
+}
 GREY, COLOUR = (1, 28, 28), (3, 84, 84)
 
 
@@ -54,10 +59,10 @@ def seconds(algorithm: Algorithm, batch: Episode, mapper: Mapper, place: torch.d
     """Of one meta-gradient."""
     params = algorithm.init(generator("bench"))
     meta = type(params)(*({name: t.to(place) for name, t in tree.items()} for tree in params))
+    device.wait(place)
     begun = time.perf_counter()
-    algorithm.meta_grad(meta, batch, mapper)
-    if place.type == "cuda":
-        torch.cuda.synchronize()
+    mapper.meta_grad(algorithm, meta, batch)
+    device.wait(place)
     return time.perf_counter() - begun
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,22 @@ from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import DataSet, Source
 from metavision.data.spec import EpisodeSpec
 from metavision.engine import checkpoint
+from metavision.engine import device as devices
 from metavision.engine.evaluate import TASKS_AT_ONCE
-from metavision.engine.mapping import Mapper, fitted
+from metavision.engine.fitting import Wanted, candidates, fitted
+from metavision.engine.mapping import Mapper
 from metavision.engine.schedules import Schedule
+from metavision.engine.tuning import tuned
 from metavision.errors import InputError
+from metavision.records.provenance import code
 from metavision.tracking.base import Tracker
 from metavision.types import Meta
 
 Config = Mapping[str, Any]
 Tasks = Episodes | OwnEpisodes | Minibatches
+
+REPAYS = 500  # outer steps; measuring takes as long as ten to thirty of them
+MOST_TIMED = 8  # tasks on a CPU, where time grows with their number
 
 
 def make(node: Mapping[str, Any], **given: Any) -> Any:
@@ -209,16 +217,53 @@ def _sample(tasks: Tasks) -> Any:
     return trees.index(tasks.batch(range(TASKS_AT_ONCE)), slice(0, 1)) if varied else tasks.batch([0])
 
 
-def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, *, train: bool) -> Mapper:
-    """How `engine` maps the tasks of a training step, or of an evaluation."""
+def wanted(config: Config) -> Wanted:
+    """What `engine` asks of a mapper."""
     engine = config["engine"]
-    return fitted(
-        learner,
-        meta,
-        _sample(tasks),
-        strategy=engine["mapping"],
-        chunk=engine["chunk"],
-        memory=engine["memory"],
-        autocast=engine["precision"] == "bf16",
-        train=train,
-    )
+    options = {field.name: engine[field.name] for field in fields(Wanted) if field.name != "autocast"}
+    return Wanted(**options, autocast=engine["precision"] == "bf16")
+
+
+def mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks) -> Mapper:
+    """How the tasks of an evaluation are mapped."""
+    return fitted(learner, meta, _sample(tasks), wanted(config), train=False)
+
+
+def train_mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, begun: Config) -> Mapper:
+    """How the tasks of a training step are mapped: as the run was begun with, else by what is measured to be the
+    fastest where the run is long enough to repay it, else by rule.
+
+    Args:
+        config: resolved.
+        learner: with its training settings.
+        meta: what training starts from.
+        tasks: of training.
+        begun: the `execution` of the run that is gone on with; empty for a new one. It is left where another is asked
+            for by now, or the device is another.
+    """
+    asked, sample, many = wanted(config), _sample(tasks), config["episode"]["meta_batch"]
+    if begun and begun == execution(config, Mapper(**begun["mapper"]), tasks.device):
+        return Mapper(**begun["mapper"])
+    if asked.mapping != "auto" or config["budget"]["steps"] < REPAYS or not meta.params:
+        return fitted(learner, meta, sample, asked, train=True)
+    some = tasks.batch(range(min(many, MOST_TIMED) if tasks.device.type == "cpu" else many))
+
+    def step(by: Mapper) -> None:
+        by.meta_grad(learner.at(0.0), meta, some)
+        devices.wait(tasks.device)
+
+    setup = {
+        "device": devices.model(tasks.device),
+        "torch": torch.__version__,
+        "code": code(),
+        "threads": torch.get_num_threads(),
+        "shapes": [list(tensor.shape) for tensor in trees.tensors(sample)],
+        **{key: config[key] for key in ("engine", "algo", "backbone", "problem", "episode", "batch")},
+    }
+    return tuned(setup, lambda: candidates(learner, meta, sample, asked), step)
+
+
+def execution(config: Config, chosen: Mapper, place: torch.device) -> dict[str, Any]:
+    """JSON of how a run is carried out, and of what was asked for when that was chosen."""
+    asked = asdict(wanted(config))
+    return {"mapper": asdict(chosen), "words": str(chosen), "asked": asked, "device": devices.name(place)}

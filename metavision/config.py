@@ -24,6 +24,7 @@ class Strategy(Enum):
     auto = "auto"
     loop = "loop"
     vmap = "vmap"
+    graph = "graph"
 
 
 class Precision(Enum):
@@ -113,7 +114,10 @@ class Budget:
 class Engine:
     mapping: Strategy = Strategy.auto
     chunk: int | None = None
-    memory: float = 4.0
+    memory: float | None = None
+    channels_last: bool | None = None
+    explicit: bool | None = None
+    recompute: bool | None = None
     data_memory: float | None = None
     precision: Precision = Precision.fp32
     deterministic: bool = False
@@ -283,7 +287,7 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
 # What cannot change a result has no part in a run's identity.
 _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references", "paper"),
-    "engine": ("mapping", "chunk", "memory", "data_memory", "threads"),
+    "engine": ("mapping", "chunk", "memory", "channels_last", "explicit", "recompute", "data_memory", "threads"),
     "budget": ("name", "log_every", "checkpoint_every"),
 }
 

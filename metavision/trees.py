@@ -76,3 +76,8 @@ def concatenate(trees: Iterable[Any]) -> Any:
     return pytree.tree_map(
         lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], first, *others
     )
+
+
+def cuda(tree: Any) -> list[torch.device]:
+    """The CUDA devices that tensors of a pytree are on: those whose random state a fork has to keep."""
+    return list({leaf.device for leaf in tensors(tree) if leaf.is_cuda})

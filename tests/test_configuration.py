@@ -72,6 +72,11 @@ def test_a_runs_identity_is_what_decides_its_result() -> None:
         "logger=none",
         "engine.threads=1",
         "engine.mapping=loop",
+        "engine.mapping=graph",
+        "engine.memory=2",
+        "engine.channels_last=true",
+        "engine.explicit=false",
+        "engine.recompute=true",
         "budget.log_every=7",
         "data.size=null",
     ]

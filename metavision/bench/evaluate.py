@@ -21,7 +21,8 @@ from metavision.bench.timing import interleaved
 from metavision.data.batches import Episodes
 from metavision.engine.embedding import Embedder
 from metavision.engine.evaluate import evaluate
-from metavision.engine.mapping import Mapper, fitted
+from metavision.engine.fitting import Wanted, fitted
+from metavision.engine.mapping import Mapper
 from metavision.types import Meta
 
 SAMPLE = {"images": 20, "features": 400}  # of the peer's episodes
@@ -127,5 +128,4 @@ def _features(network: nn.Module, episodes: Episodes) -> Tensor:
 
 
 def _fit(algorithm: Algorithm, meta: Meta, tasks: Any) -> Mapper:
-    task = tasks.batch([0])
-    return fitted(algorithm, meta, task, strategy="auto", chunk=None, memory=4.0, autocast=False, train=False)
+    return fitted(algorithm, meta, tasks.batch([0]), Wanted(), train=False)

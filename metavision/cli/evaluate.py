@@ -98,7 +98,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     _statistics_fit(algorithm, weights, at, episodes.pool(2))
     leak = _leak(weights, episodes.source.class_hashes, allowed=asked["allow_leak"])
     trained = Contender(algorithm, checkpoint.to(weights.meta, place))
-    fit, n = partial(build.mapper, run_config, train=False), min(asked["episodes"], len(episodes))
+    fit, n = partial(build.mapper, run_config), min(asked["episodes"], len(episodes))
     if asked["norm"] is not None:
         trained = policies.under(
             asked["norm"],

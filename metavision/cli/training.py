@@ -44,8 +44,15 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     place = device.resolve(config["device"])
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
     data = build.dataset(config)
-    plan = plan_of(config, data, place)
-    origin = provenance() | {"device": device.name(place), "threads": torch.get_num_threads()}
+    # A run goes on as it was begun, with the same bits, even where another measurement would choose otherwise.
+    goes_on = run.checkpoint("last").is_file() and not config["rerun"]
+    plan = plan_of(config, data, place, run.read("provenance.json").get("execution", {}) if goes_on else {})
+    execution = build.execution(config, plan.train_mapper, place)
+    origin = provenance() | {
+        "device": device.name(place),
+        "threads": torch.get_num_threads(),
+        "execution": execution,
+    }
     if config["rerun"]:  # only now that nothing is wrong with what replaces it
         run.clear()
     run.write("config.yaml", config)
@@ -67,8 +74,10 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     return result
 
 
-def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Plan:
-    """The training plan of a configuration, on a device."""
+def plan_of(
+    config: Mapping[str, Any], data: DataSet, place: torch.device, begun: Mapping[str, Any] | None = None
+) -> Plan:
+    """The training plan of a configuration, on a device; `begun`: see `build.train_mapper`."""
     specs, augment, budget = build.specs(config), build.augment(config), config["budget"]
     optimizer, schedule = build.optimizer(config), build.schedule(config)  # before data is prepared, which takes time
     sources = {split: data.source(split) for split in ("train", "val", "test")}
@@ -99,8 +108,8 @@ def plan_of(config: Mapping[str, Any], data: DataSet, place: torch.device) -> Pl
         schedule=schedule,
         train=tasks,
         validation=validation,
-        train_mapper=build.mapper(config, learner, meta, tasks, train=True),
-        fit=partial(build.mapper, config, train=False),
+        train_mapper=build.train_mapper(config, learner, meta, tasks, begun or {}),
+        fit=partial(build.mapper, config),
         meta_batch=config["episode"]["meta_batch"],
         steps=budget["steps"],
         validate_every=budget["validate_every"],
@@ -175,8 +184,6 @@ def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
 
 
 def _in_words(plan: Plan, place: torch.device) -> str:
-    mapper = plan.train_mapper
-    how = "one task after another" if mapper.strategy == "loop" else f"up to {mapper.chunk} tasks at once"
-    engine = f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {how}"
+    engine = f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {plan.train_mapper}"
     data = ", ".join(f"{tasks.source.split} {tasks.where}" for tasks in (plan.train, plan.validation))
     return f"{engine}\ndata: {plan.train.source.name}, {data}"

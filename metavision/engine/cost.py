@@ -10,7 +10,8 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.own import OwnEpisodes
-from metavision.engine.mapping import Footprint
+from metavision.engine.device import wait
+from metavision.engine.footprint import Footprint
 from metavision.types import Meta
 
 TASKS = 5
@@ -42,6 +43,5 @@ def cost(
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait(device)
     return time.perf_counter()

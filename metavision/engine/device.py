@@ -1,6 +1,8 @@
 """The device and its numerics."""
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -35,6 +37,22 @@ def configure(precision: str, *, deterministic: bool, threads: int | None) -> No
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
+
+
+def model(device: torch.device) -> str:
+    """What the device's speed depends on: a GPU's name, or that of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor())}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def wait(device: torch.device) -> None:
+    """Until all that was asked of the device is done, as a clock needs it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def name(device: torch.device) -> str:

@@ -1,59 +1,101 @@
-"""Mapping a function of one task over the tasks of a batch, in chunks that fit into memory."""
+"""Mapping a function of one task over the tasks of a batch: the strategies, all with the same results."""
 
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch.func import vmap
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from metavision import trees
 from metavision.algorithms.base import Algorithm
+from metavision.engine.graphs import Replayed, same
+from metavision.nn.modes import Modes, under
 from metavision.types import Meta, Metrics, P
 
-CPU_CHUNK = 256 * 2**20  # bytes made; measured on MAML and ProtoNet at 28 and 84 pixels: gains end near here
-CALL, BANDWIDTH = 5e-6, 5e9  # seconds a call of a small operation, and bytes a second of large ones, on a CPU
-MOST_ON_CPU, CPU_MEMORY = 256, 2**30  # tasks and bytes at once where calls take the time
 Score = Callable[[P, Any], tuple[torch.Tensor, Metrics]]
+Strategy = Literal["loop", "vmap", "graph"]
 
 
 @dataclass(frozen=True)
 class Mapper:
-    """Maps over tasks one after another (`loop`) or `chunk` of them at once (`vmap`); the results are the same.
+    """Maps over tasks; whatever the strategy, results are the same but for rounding.
 
     Args:
-        strategy: `loop` is the faster on CPUs, where one task's activations stay in cache; `vmap` on GPUs, where
-            launches dominate.
-        chunk: how many tasks are mapped at once by `vmap`.
+        strategy: `loop`, one task after another: the faster on CPUs, where one task's activations stay in cache;
+            `vmap`, `chunk` of them at once: on GPUs, where launches dominate; `graph`, as `vmap`, with `meta_grad`
+            replayed as a CUDA graph.
+        chunk: how many tasks are mapped at once by `vmap` and `graph`.
         autocast: run under bfloat16 autocast.
+        channels_last: of `loop`: images and kernels lie in memory with their channels last.
+        explicit: of `loop`: see `metavision.nn.modes`; likewise `recompute`.
     """
 
-    strategy: Literal["loop", "vmap"] = "loop"
+    strategy: Strategy = "loop"
     chunk: int = 1
     autocast: bool = False
+    channels_last: bool = False
+    explicit: bool = False
+    recompute: bool = False
+
+    def __str__(self) -> str:
+        if self.strategy != "loop":
+            return f"up to {self.chunk} tasks at once{', as a CUDA graph' if self.strategy == 'graph' else ''}"
+        how = {
+            "channels last": self.channels_last,
+            "explicit derivatives": self.explicit,
+            "inner steps recomputed": self.recompute,
+        }
+        return ", ".join(["one task after another", *(words for words, is_so in how.items() if is_so)])
 
     def map(self, function: Callable[[P, Any], Any], params: P, tasks: Any) -> Any:
         """`function(params, task)` of every task, stacked along a leading T."""
-        return trees.concatenate(self._run(function, params, tasks, at) for at in self._chunks(tasks))
+        params = self._laid_out(params)
+        with under(self._modes):
+            return trees.concatenate(self._run(function, params, tasks, at) for at in self._chunks(tasks))
 
     def mean_grad(self, score: Score, params: P, tasks: Any) -> tuple[P, Metrics]:
         """The gradient of the mean score by params; and the mean loss and metrics, detached.
 
         The graph of a chunk is freed before the next is made, so memory does not grow with the tasks.
         """
-        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        leaves = {name: p.requires_grad_() for name, p in self._laid_out(trees.detach(params)).items()}
         total = {name: torch.zeros_like(p) for name, p in params.items()}
         logs: list[Metrics] = []
         for at in self._chunks(tasks):
-            losses, metrics = self._run(score, leaves, tasks, at)
-            grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
-            total = {name: sum_ + g for (name, sum_), g in zip(total.items(), grads, strict=True)}
+            with under(self._modes):
+                losses, metrics = self._run(score, leaves, tasks, at)
+                grads = torch.autograd.grad(
+                    losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+                )
+            total = {name: sum_.add_(g) for (name, sum_), g in zip(total.items(), grads, strict=True)}
             logs.append({"loss": losses.detach(), **trees.detach(metrics)})
         means = {name: values.mean() for name, values in trees.concatenate(logs).items()}
         return trees.scale(total, 1 / count(tasks)), means
+
+    def meta_grad(self, algorithm: Algorithm, meta: Meta, tasks: Any) -> tuple[P, Metrics]:
+        """`algorithm.meta_grad`, which is a function of these alone: `graph` replays it whole.
+
+        Raises:
+            InputError: it can't be captured.
+        """
+        if self.strategy != "graph":
+            return algorithm.meta_grad(meta, tasks, self)
+
+        def step(given: tuple[Meta, Any]) -> tuple[P, Metrics]:
+            return algorithm.meta_grad(*given, mapper=self)
+
+        return self._replayed(step, (meta, tasks), same(algorithm))
+
+    @cached_property
+    def _replayed(self) -> Replayed:
+        return Replayed()
+
+    @property
+    def _modes(self) -> Modes:
+        return Modes(self.explicit, self.recompute)
 
     def _chunks(self, tasks: Any) -> Iterator[slice]:
         size = 1 if self.strategy == "loop" else self.chunk
@@ -63,94 +105,25 @@ class Mapper:
         device = trees.tensors(tasks)[0].device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.autocast):
             if self.strategy == "loop":
-                return trees.stack([function(params, trees.index(tasks, at.start))])
+                return trees.stack([function(params, self._laid_out(trees.index(tasks, at.start)))])
             some = trees.index(tasks, at)
             in_dims = pytree.tree_map(lambda leaf: 0 if isinstance(leaf, torch.Tensor) else None, some)
             return vmap(function, (None, in_dims), randomness="different")(params, some)
+
+    def _laid_out(self, tree: Any) -> Any:
+        """With what has four dimensions in the memory format asked for."""
+        if not self.channels_last:
+            return tree
+        return pytree.tree_map(
+            lambda leaf: (
+                leaf.contiguous(memory_format=torch.channels_last)
+                if isinstance(leaf, torch.Tensor) and leaf.ndim == 4
+                else leaf
+            ),
+            tree,
+        )
 
 
 def count(tasks: Any) -> int:
     """T of a batch of tasks."""
     return trees.tensors(tasks)[0].shape[0]
-
-
-class Footprint(TorchDispatchMode):
-    """What one task takes: the bytes of all tensors that are made, of those alive at once, and the calls.
-
-    Below the transforms of torch.func, so that the inner gradients are counted; deterministic, so that a resumed run
-    is cut into the same chunks.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made = self.alive = self.peak = self.calls = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self.calls += 1
-        for tensor in trees.tensors(out):
-            size = tensor.numel() * tensor.element_size()
-            self.made += size
-            self.alive += size
-            weakref.finalize(tensor, self._freed, size)
-        self.peak = max(self.peak, self.alive)
-        return out
-
-    def _freed(self, size: int) -> None:
-        self.alive -= size
-
-    def mapped_on_cpu(self, *, train: bool) -> int:
-        """How many tasks are mapped at once on a CPU."""
-        if not train and self.calls * CALL > self.made / BANDWIDTH:  # the calls are what takes the time
-            return min(MOST_ON_CPU, CPU_MEMORY // max(self.peak, 1))
-        return CPU_CHUNK // max(self.made, 1)
-
-    def mapped(self, memory: int, *, train: bool) -> int:
-        """How many tasks fit into so many bytes; in training the graph keeps all that is made."""
-        return memory // max(self.made if train else self.peak, 1)
-
-
-def fitted(
-    algorithm: Algorithm,
-    meta: Meta,
-    task: Any,
-    *,
-    strategy: Literal["auto", "loop", "vmap"],
-    chunk: int | None,
-    memory: float,
-    autocast: bool,
-    train: bool,
-) -> Mapper:
-    """The mapper for an algorithm on tasks like `task` (a batch of one).
-
-    Args:
-        strategy: `auto` maps where the algorithm allows it: on a GPU as many tasks as fit; on a CPU while a chunk
-            stays small, since there the gain is in shared overheads, and ends where activations leave the cache.
-        chunk: tasks at once; None: as many as fit into `memory`.
-        memory: GiB that a chunk may hold; its need is known from a trial run of one task.
-        autocast: run under bfloat16 autocast.
-        train: whether gradients are taken.
-    """
-    if algorithm.mapping == "loop" or strategy == "loop" or (train and not meta.params):
-        return Mapper("loop", 1, autocast)
-    if chunk is None:
-        on_cpu = trees.tensors(task)[0].device.type == "cpu"
-        needs = _footprint(algorithm, meta, task, train=train)
-        if strategy == "auto" and on_cpu:
-            chunk = max(1, needs.mapped_on_cpu(train=train))
-        else:
-            chunk = max(1, needs.mapped(int(memory * 2**30), train=train))
-    return Mapper("vmap" if chunk > 1 or strategy == "vmap" else "loop", chunk, autocast)
-
-
-def _footprint(algorithm: Algorithm, meta: Meta, task: Any, *, train: bool) -> Footprint:
-    one = Mapper("loop")
-    with torch.random.fork_rng(devices=[]), Footprint() as needs:
-        if train:
-            algorithm.meta_grad(meta, task, one)
-        else:
-            with torch.no_grad():
-                one.map(
-                    lambda params, episode: algorithm.score(Meta(params, meta.buffers), episode)[0], meta.params, task
-                )
-    return needs

@@ -137,7 +137,7 @@ class _Trainer:
         tasks = plan.train.batch(range(self.step * plan.meta_batch, (self.step + 1) * plan.meta_batch))
         torch.manual_seed(seed("noise", plan.seed, self.step))  # of what drops at random, also after a resumption
         algorithm = plan.algorithm.at(self.step / plan.steps)
-        grads, logs = algorithm.meta_grad(self.meta, tasks, plan.train_mapper)
+        grads, logs = plan.train_mapper.meta_grad(algorithm, self.meta, tasks)
         self.window.append({**logs, "gradient_norm": trees.norm(grads)})
         self._descend(grads)
         self.step += 1

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import metavision
 from metavision.cli.__main__ import main
+from metavision.engine.mapping import Mapper
 
 SMALL = [
     "algo=maml",
@@ -139,6 +140,56 @@ def test_killed_at_its_first_checkpoint_it_goes_on_from_there(monkeypatch: pytes
         assert train("budget.steps=6", "outputs=killed") == 130
     assert train("budget.steps=6", "outputs=killed") == 0
     assert rows(run_folder("killed")) == rows(run_folder("whole"))
+
+
+def test_a_run_goes_on_as_it_was_begun_whatever_would_be_chosen_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same bits, unless something else is asked for."""
+    answers: list[Mapper] = []
+
+    def measured(*_: object) -> Mapper:
+        return answers.pop(0)
+
+    def killed(trainer: object) -> None:
+        raise KeyboardInterrupt
+
+    def mapped(outputs: str) -> Mapper:
+        about = json.loads((run_folder(outputs) / "provenance.json").read_text())["execution"]
+        assert about["words"] == str(Mapper(**about["mapper"]))
+        return Mapper(**about["mapper"])
+
+    monkeypatch.setattr("metavision.build.REPAYS", 6)
+    monkeypatch.setattr("metavision.build.tuned", measured)
+    first, second = Mapper("vmap", 2), Mapper(channels_last=True)
+    for outputs in ("whole", "killed", "other"):
+        answers[:] = [first]
+        with monkeypatch.context() as patch:
+            if outputs != "whole":
+                patch.setattr("metavision.engine.train._Trainer.advance", killed)
+            assert train("budget.steps=6", f"outputs={outputs}") == (0 if outputs == "whole" else 130)
+        assert mapped(outputs) == first
+    assert train("budget.steps=6", "outputs=killed") == 0  # nothing is measured
+    assert mapped("killed") == first
+    assert rows(run_folder("killed")) == rows(run_folder("whole"))
+    answers[:] = [second]
+    assert train("budget.steps=6", "outputs=other", "engine.memory=1") == 0
+    assert mapped("other") == second and not answers
+    assert train("budget.steps=6", "outputs=whole", "rerun=true", "engine.mapping=loop", "engine.explicit=false") == 0
+    assert mapped("whole") == second
+
+
+def test_long_runs_measure_what_is_fastest_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["episode.query=3", "budget.validation_episodes=4", "budget.test_episodes=4"]
+    assert train(*words, "budget.steps=2", "outputs=short") == 0
+    assert ", the fastest" not in capsys.readouterr().err
+    monkeypatch.setattr("metavision.build.REPAYS", 3)
+    for seed, said in ((0, ", the fastest; a step takes by "), (1, ", which was the fastest when")):
+        assert train(*words, "budget.steps=3", f"seed={seed}") == 0
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if said in line]
+        (folder,) = Path("outputs").glob(f"*/seed{seed}")
+        chosen = json.loads((folder / "provenance.json").read_text())["execution"]["words"]
+        assert line.startswith(f"engine: {chosen}")
 
 
 def test_two_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,12 @@ from metavision.data.resident import Held, Mapped, Pinned, resident
 from metavision.data.scaling import Scaling
 from metavision.data.spec import EpisodeSpec
 from metavision.engine import checkpoint
+from metavision.engine.graphs import Replayed
 from metavision.engine.mapping import Mapper
+from metavision.errors import InputError
 from metavision.seeds import generator
-from metavision.types import Episode, Examples
-from tests.algorithms.builds import NAMES, built
+from metavision.types import Episode, Examples, Meta
+from tests.algorithms.builds import NAMES, built, food
 from tests.conftest import toy_source, toy_tasks
 
 pytestmark = [
@@ -36,9 +38,54 @@ def test_the_gradient_is_the_cpus(name: str) -> None:
     meta = algorithm.init(generator("gpu"))
     expected, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
     there = Episode(*(Examples(e.x.cuda(), e.y.cuda()) for e in tasks[:2]))
-    for mapper in (Mapper("loop"), Mapper("vmap", 2), Mapper("vmap", 3)):
-        found, _ = algorithm.meta_grad(checkpoint.to(meta, torch.device("cuda")), there, mapper)
+    mappers = [Mapper("loop"), Mapper("loop", channels_last=True, explicit=True), Mapper("loop", recompute=True)]
+    for mapper in (*mappers, Mapper("vmap", 2), Mapper("vmap", 3)):
+        found, _ = mapper.meta_grad(algorithm, checkpoint.to(meta, torch.device("cuda")), there)
         assert trees.norm(trees.add({k: v.cpu() for k, v in found.items()}, trees.scale(expected, -1))) < 1e-9
+
+
+REPLAYED = ("maml", "fomaml", "anil", "boil", "metasgd", "reptile", "protonet", "matchingnet", "baseline")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_replayed_gradient_is_the_loops(name: str) -> None:
+    """Twice, with other weights and other tasks, so that what was recorded is not what is asked for."""
+    algorithm, tasks = built(name), toy_tasks(tasks=4)
+    cuda = torch.device("cuda")
+    first = checkpoint.to(algorithm.init(generator("gpu")), cuda)
+    second = Meta(trees.scale(first.params, 1.1), {})
+    here = trees.to(food(algorithm, tasks), cuda)
+    graph = Mapper("graph", 2)
+    for meta, at in ((first, slice(0, 3)), (second, slice(1, 4)), (first, slice(0, 3))):
+        some = trees.index(here, at)
+        try:
+            found, logs = graph.meta_grad(algorithm, meta, some)
+        except InputError as error:
+            assert name not in REPLAYED
+            pytest.skip(f"{name}: {error}")
+        expected, expected_logs = algorithm.meta_grad(meta, some, Mapper("loop"))
+        assert trees.norm(trees.add(found, trees.scale(expected, -1.0))) <= 1e-9 * trees.norm(expected)
+        torch.testing.assert_close(logs, expected_logs, rtol=1e-9, atol=1e-12)
+
+
+def test_a_replay_draws_as_the_generators_state_says() -> None:
+    algorithm = built("feat", "algo.drop=0.5")
+    meta = checkpoint.to(algorithm.init(generator("gpu")), torch.device("cuda"))
+    tasks, graph, found = trees.to(toy_tasks(tasks=2), torch.device("cuda")), Mapper("graph", 2), []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        found.append(graph.meta_grad(algorithm, meta, tasks)[1]["loss"])
+    assert found[0] == found[2] != found[1]
+
+
+def test_what_waits_for_the_device_is_refused_and_leaves_it_fit_for_use() -> None:
+    replayed, x = Replayed(), torch.ones(3, device="cuda")
+    with pytest.raises(InputError, match="can't be captured"):
+        replayed(lambda x: x * float(x.sum()), x, "waits")
+    torch.manual_seed(0)
+    drawn = torch.rand(3, device="cuda")
+    torch.manual_seed(0)
+    assert torch.equal(replayed(lambda x: x * torch.rand_like(x), x, "draws"), drawn)
 
 
 def test_images_are_the_same_wherever_they_live() -> None:

@@ -1,0 +1,100 @@
+"""What a task takes, counted by a trial run."""
+
+import weakref
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from metavision import trees
+from metavision.algorithms.base import Algorithm
+from metavision.engine.mapping import Mapper
+from metavision.types import Meta
+
+CPU_CHUNK = 256 * 2**20  # bytes made; measured on MAML and ProtoNet at 28 and 84 pixels: gains end near here
+CALL, BANDWIDTH = 5e-6, 5e9  # seconds a call of a small operation, and bytes a second of large ones, on a CPU
+MOST_ON_CPU, CPU_MEMORY = 256, 2**30  # tasks and bytes at once where calls take the time
+
+
+class _TooMuchError(Exception):
+    pass
+
+
+class Footprint(TorchDispatchMode):
+    """What one task takes: the bytes of all tensors that are made, of those alive at once, and the calls.
+
+    Below the transforms of torch.func, so that the inner gradients are counted; deterministic, so that a resumed run
+    is cut into the same chunks.
+
+    Args:
+        most: bytes alive at which the trial is broken off; None: it goes to its end.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__()
+        self.most = most
+        self.made = self.alive = self.peak = self.calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.calls += 1
+        for tensor in trees.tensors(out):
+            size = tensor.numel() * tensor.element_size()
+            self.made += size
+            self.alive += size
+            weakref.finalize(tensor, self._freed, size)
+        self.peak = max(self.peak, self.alive)
+        if self.exceeded:
+            raise _TooMuchError
+        return out
+
+    def _freed(self, size: int) -> None:
+        self.alive -= size
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more than `most` were alive, so that the other figures are of a part of the trial."""
+        return self.most is not None and self.peak > self.most
+
+    @property
+    def by_calls(self) -> bool:
+        """Whether on a CPU the calls are what takes the time, and not the bytes."""
+        return self.calls * CALL > self.made / BANDWIDTH
+
+    def mapped_on_cpu(self, *, train: bool) -> int:
+        """How many tasks are mapped at once on a CPU."""
+        if self.exceeded:
+            return 0
+        if self.by_calls:
+            return min(MOST_ON_CPU, self.mapped(CPU_MEMORY, train=train))
+        return CPU_CHUNK // max(self.made, 1)
+
+    def mapped(self, memory: int, *, train: bool) -> int:
+        """How many tasks fit into so many bytes; in training the graph keeps all that is made."""
+        return 0 if self.exceeded else memory // max(self.made if train else self.peak, 1)
+
+
+def footprint(
+    algorithm: Algorithm, meta: Meta, task: Any, mapper: Mapper, *, train: bool, most: int | None = None
+) -> Footprint:
+    """That of a task (a batch of one), by a mapper.
+
+    Args:
+        algorithm: whose training, or whose score, is tried.
+        meta: by which weights.
+        task: a batch of one.
+        mapper: how.
+        train: whether gradients are taken.
+        most: bytes alive at which the trial is broken off.
+    """
+    needs = Footprint(most)
+    with torch.random.fork_rng(devices=trees.cuda(task)), suppress(_TooMuchError), needs:
+        if train:
+            algorithm.meta_grad(meta, task, mapper)
+        else:
+            with torch.no_grad():
+                mapper.map(
+                    lambda params, episode: algorithm.score(Meta(params, meta.buffers), episode)[0], meta.params, task
+                )
+    return needs

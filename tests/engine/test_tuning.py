@@ -1,0 +1,103 @@
+"""The choice of a mapper by measurement, by a clock of our own."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metavision.engine.mapping import Mapper
+from metavision.engine.tuning import HOPELESS, ROUNDS, SECONDS, tuned
+from metavision.errors import InputError
+
+LOOP, LAST, TWO = Mapper(), Mapper(channels_last=True), Mapper("vmap", 2)
+ALL = (LOOP, LAST, TWO)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("METAVISION_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Machine:
+    """On which a step by a mapper takes as long as is said; the first one twice as long."""
+
+    def __init__(self, seconds: dict[Mapper, float], faults: dict[Mapper, Exception] | None = None) -> None:
+        self.seconds, self.faults = seconds, faults or {}
+        self.now, self.steps = 0.0, Counter[Mapper]()
+
+    def step(self, mapper: Mapper) -> None:
+        if mapper in self.faults:
+            raise self.faults[mapper]
+        self.now += self.seconds[mapper] * (1 if self.steps[mapper] else 2)
+        self.steps[mapper] += 1
+        torch.rand(3)
+
+    def tuned(self, setup: dict[str, Any] | None = None) -> Mapper:
+        return tuned(setup or {"a": 1}, lambda: ALL, self.step, lambda: self.now)
+
+
+@pytest.mark.parametrize("fastest", ALL)
+def test_the_fastest_is_chosen_and_said_in_one_line(fastest: Mapper, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine({mapper: 0.010 if mapper == fastest else 0.014 for mapper in ALL})
+    assert machine.tuned() == fastest
+    assert machine.steps == dict.fromkeys(ALL, 1 + ROUNDS)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"engine: {fastest}, the fastest; ")
+    assert f"{fastest} 10 ms" in line and line.count("14 ms") == 2
+
+
+def test_it_is_measured_once_for_a_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine({LOOP: 2.0, LAST: 1.5, TWO: 1.0})
+    first, steps = machine.tuned(), dict(machine.steps)
+    capsys.readouterr()
+    assert machine.tuned() == first == TWO
+    assert machine.steps == steps
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(TWO) in line and "was measured" in line
+    machine.tuned({"a": 2})
+    assert machine.steps != steps
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"fastest": {"strategy": "loop", "speed": 1}}', '{"slowest": {}}'])
+def test_what_is_damaged_is_measured_again(damage: str, own_cache: Path) -> None:
+    machine = Machine(dict.fromkeys(ALL, 1.0) | {LAST: 0.5})
+    machine.tuned()
+    (kept,) = own_cache.rglob("*.json")
+    assert json.loads(kept.read_text())["setup"] == {"a": 1}
+    kept.write_text(damage)
+    before = machine.steps.total()
+    assert machine.tuned() == LAST and machine.steps.total() > before
+    assert machine.tuned() == LAST
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(own_cache: Path) -> None:
+    own_cache.write_text("a file")
+    assert Machine({LOOP: 1.0, LAST: 2.0, TWO: 3.0}).tuned() == LOOP
+
+
+def test_what_is_far_behind_is_measured_no_more_and_time_is_bounded() -> None:
+    machine = Machine({LOOP: 1.0, LAST: 1.1 * HOPELESS, TWO: 0.9 * HOPELESS})
+    machine.tuned()
+    assert machine.steps == {LOOP: 1 + ROUNDS, LAST: 2, TWO: 1 + ROUNDS}
+    slow = Machine(dict.fromkeys(ALL, SECONDS))
+    slow.tuned({"a": "slow"})
+    assert slow.steps == dict.fromkeys(ALL, 2)
+
+
+def test_what_does_not_fit_or_cannot_be_captured_falls_out() -> None:
+    faults: dict[Mapper, Exception] = {LOOP: torch.OutOfMemoryError("full"), TWO: InputError("can't be captured")}
+    assert Machine({LOOP: 1.0, LAST: 2.0, TWO: 1.0}, faults).tuned() == LAST
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        Machine({}, dict.fromkeys(ALL, torch.OutOfMemoryError("full"))).tuned({"b": 1})
+    with pytest.raises(ZeroDivisionError):  # a mistake is none of the engine's to hide
+        Machine({LOOP: 1.0, TWO: 1.0}, {LAST: ZeroDivisionError()}).tuned({"c": 1})
+
+
+def test_it_leaves_no_trace_in_the_random_state() -> None:
+    state = torch.random.get_rng_state()
+    Machine(dict.fromkeys(ALL, 1.0)).tuned()
+    assert torch.equal(torch.random.get_rng_state(), state)
