@@ -1,7 +1,7 @@
 """Who watches training: the metrics file first, then the tracker, then the person at the terminal."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ class Recorder:
         tracker: gets a copy.
         steps: of the whole run, for the bar.
         metric: of the problem, which is shown.
+        memory: bytes at the peak so far, which are written.
     """
 
-    def __init__(self, run: Run, tracker: Tracker, steps: int, metric: str) -> None:
-        self.run, self.tracker, self.steps, self.metric = run, tracker, steps, metric
+    def __init__(self, run: Run, tracker: Tracker, steps: int, metric: str, memory: Callable[[], int]) -> None:
+        self.run, self.tracker, self.steps, self.metric, self.memory = run, tracker, steps, metric, memory
         self.progress = Progress(
             TextColumn("{task.description:<11}"),
             BarColumn(),
@@ -59,7 +60,10 @@ class Recorder:
 
     def logged(self, row: dict[str, Any], tasks: int) -> None:
         now = time.perf_counter()
-        timing = {"seconds": now - self.begun, "tasks_per_second": tasks / (now - self.last)} if tasks else {}
+        timing: dict[str, float] = {}
+        if tasks:
+            rate = tasks / (now - self.last)
+            timing = {"seconds": now - self.begun, "tasks_per_second": rate, "peak_memory": self.memory()}
         self.last = now
         row = {**row, "timing": timing}
         self.run.append(row)

@@ -60,7 +60,9 @@ def _has_key(environment: dict[str, str], timeout: float) -> bool:
         return True
     quiet = subprocess.DEVNULL
     try:
-        return not subprocess.run(ASK, env=environment, stdin=quiet, stderr=quiet, timeout=timeout, check=False).returncode
+        return not subprocess.run(
+            ASK, env=environment, stdin=quiet, stderr=quiet, timeout=timeout, check=False
+        ).returncode
     except subprocess.TimeoutExpired:
         return True
 
