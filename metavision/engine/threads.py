@@ -58,7 +58,7 @@ def chosen(plan: Plan) -> int:
 def available() -> int:
     """Cores for this process: by torch's own count, which `OMP_NUM_THREADS` sets, its affinity, and its quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(THREADS, cores, math.ceil(quota())))
+    return max(1, math.ceil(min(THREADS, cores, quota())))
 
 
 def quota(group: Path = CONTROL_GROUP) -> float:
