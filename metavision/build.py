@@ -25,6 +25,7 @@ from metavision.data.spec import EpisodeSpec
 from metavision.engine import checkpoint
 from metavision.engine.evaluate import TASKS_AT_ONCE
 from metavision.engine.mapping import Mapper, fitted
+from metavision.engine.optimizing import spare_the_compiler
 from metavision.engine.schedules import Schedule
 from metavision.errors import InputError
 from metavision.tracking.base import Tracker
@@ -70,6 +71,7 @@ def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Opti
     Raises:
         InputError: the optimizer itself refuses its options.
     """
+    spare_the_compiler()
     options = dict(config["optimizer"])
     make_optimizer = partial(locate(options.pop("_target_")), **options)
     try:

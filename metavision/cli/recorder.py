@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,21 @@ class Recorder:
             disable=not stderr.is_terminal,
         )
         self.bars: dict[str, Any] = {}
+        self.starter = ThreadPoolExecutor(1, "tracker")
+        self.starting: Future[Notice] | None = None
         self.begun = self.last = time.perf_counter()
 
     def open(self, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Before training."""
-        self._tell(self.tracker.start(self.run.folder, self.run.name, config, provenance))
+        # Beside the first validation: a tracker may import much, and wait for a server.
+        self.starting = self.starter.submit(self.tracker.start, self.run.folder, self.run.name, config, provenance)
         self.progress.start()
 
     def close(self, result: Mapping[str, Any], checkpoint: Path | None) -> None:
         """After the test, or after whatever ended the run."""
         self.progress.stop()
+        self._await_tracker()
+        self.starter.shutdown()
         self._tell(self.tracker.finish(result, checkpoint))
 
     def started(self, step: int) -> None:
@@ -67,6 +73,7 @@ class Recorder:
         self.last = now
         row = {**row, "timing": timing}
         self.run.append(row)
+        self._await_tracker()
         self.tracker.log(row)
         self._show(row)
 
@@ -91,6 +98,11 @@ class Recorder:
         self.progress.update(self.bars[name], completed=done)
         if figures is not None:
             self.progress.update(self.bars[name], figures=figures)
+
+    def _await_tracker(self) -> None:
+        if self.starting:
+            starting, self.starting = self.starting, None
+            self._tell(starting.result())
 
     def _tell(self, notice: Notice) -> None:
         if notice:

@@ -17,6 +17,7 @@ from metavision.engine import checkpoint as checkpoints
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.mapping import Mapper
+from metavision.engine.optimizing import descend
 from metavision.engine.prefetch import Prefetcher
 from metavision.engine.schedules import Schedule
 from metavision.errors import Diverged
@@ -138,6 +139,7 @@ class _Trainer:
         self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
         self.lr = float("nan")
+        self.calibrated: tuple[int, Meta] | None = None  # of a step: for its validation and both checkpoints
         if resumed := run.checkpoint("last").is_file():
             self._resume(checkpoints.read(run.checkpoint("last")))
         run.rewind(self.step if resumed else -1)  # a run killed before its first checkpoint may have logged step 0
@@ -183,7 +185,7 @@ class _Trainer:
             group["lr"] = self.lr = base * self.plan.schedule(self.step, self.plan.steps)
         for name, parameter in self.params.items():
             parameter.grad = grads[name]
-        self.optimizer.step()
+        descend(self.optimizer)
 
     def _log(self) -> None:
         if not self.window:
@@ -217,12 +219,15 @@ class _Trainer:
             self._save("best")
 
     def _calibrated(self) -> Meta:
-        return self.plan.tester.calibrate(self.meta, self.plan.train.pool(self.plan.calibration_images))
+        if self.calibrated is None or self.calibrated[0] != self.step:
+            images = self.plan.train.pool(self.plan.calibration_images)
+            self.calibrated = self.step, self.plan.tester.calibrate(self.meta, images)
+        return self.calibrated[1]
 
     def _save(self, name: str) -> None:
-        names = list(self.params)
-        state = self.optimizer.state_dict()["state"] if name == "last" else {}
-        optimizer = {names[i]: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for i, s in state.items()}
+        moved = self.optimizer.state if name == "last" else {}
+        state = {p: moved[tensor] for p, tensor in self.params.items() if tensor in moved}
+        optimizer = {p: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for p, s in state.items()}
         about = {**self.plan.about, "step": self.step, "best": self.best.as_dict()}
         checkpoints.save(self.run.checkpoint(name), Checkpoint(self._calibrated(), about, optimizer))
 
