@@ -28,6 +28,7 @@ from metavision.engine import device as devices
 from metavision.engine.evaluate import TASKS_AT_ONCE
 from metavision.engine.fitting import Wanted, candidates, fitted
 from metavision.engine.mapping import Mapper
+from metavision.engine.optimizing import spare_the_compiler
 from metavision.engine.schedules import Schedule
 from metavision.engine.tuning import tuned
 from metavision.errors import InputError
@@ -78,6 +79,7 @@ def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Opti
     Raises:
         InputError: the optimizer itself refuses its options.
     """
+    spare_the_compiler()
     options = dict(config["optimizer"])
     make_optimizer = partial(locate(options.pop("_target_")), **options)
     try:

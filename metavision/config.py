@@ -120,6 +120,7 @@ class Engine:
     recompute: bool | None = None
     data_memory: float | None = None
     precision: Precision = Precision.fp32
+    prefetch: bool | None = None
     deterministic: bool = False
     threads: int | None = None
     calibration_images: int = 512
@@ -287,7 +288,10 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
 # What cannot change a result has no part in a run's identity.
 _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references", "paper"),
-    "engine": ("mapping", "chunk", "memory", "channels_last", "explicit", "recompute", "data_memory", "threads"),
+    "engine": (
+        *("mapping", "chunk", "memory", "channels_last", "explicit", "recompute"),
+        *("data_memory", "prefetch", "threads"),
+    ),
     "budget": ("name", "log_every", "checkpoint_every"),
 }
 

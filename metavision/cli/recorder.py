@@ -1,7 +1,8 @@
 """Who watches training: the metrics file first, then the tracker, then the person at the terminal."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ class Recorder:
         tracker: gets a copy.
         steps: of the whole run, for the bar.
         metric: of the problem, which is shown.
+        memory: bytes at the peak so far, which are written.
     """
 
-    def __init__(self, run: Run, tracker: Tracker, steps: int, metric: str) -> None:
-        self.run, self.tracker, self.steps, self.metric = run, tracker, steps, metric
+    def __init__(self, run: Run, tracker: Tracker, steps: int, metric: str, memory: Callable[[], int]) -> None:
+        self.run, self.tracker, self.steps, self.metric, self.memory = run, tracker, steps, metric, memory
         self.progress = Progress(
             TextColumn("{task.description:<11}"),
             BarColumn(),
@@ -36,16 +38,21 @@ class Recorder:
             disable=not stderr.is_terminal,
         )
         self.bars: dict[str, Any] = {}
+        self.starter = ThreadPoolExecutor(1, "tracker")
+        self.starting: Future[Notice] | None = None
         self.begun = self.last = time.perf_counter()
 
     def open(self, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Before training."""
-        self._tell(self.tracker.start(self.run.folder, self.run.name, config, provenance))
+        # Beside the first validation: a tracker may import much, and wait for a server.
+        self.starting = self.starter.submit(self.tracker.start, self.run.folder, self.run.name, config, provenance)
         self.progress.start()
 
     def close(self, result: Mapping[str, Any], checkpoint: Path | None) -> None:
         """After the test, or after whatever ended the run."""
         self.progress.stop()
+        self._await_tracker()
+        self.starter.shutdown()
         self._tell(self.tracker.finish(result, checkpoint))
 
     def started(self, step: int) -> None:
@@ -59,10 +66,14 @@ class Recorder:
 
     def logged(self, row: dict[str, Any], tasks: int) -> None:
         now = time.perf_counter()
-        timing = {"seconds": now - self.begun, "tasks_per_second": tasks / (now - self.last)} if tasks else {}
+        timing: dict[str, float] = {}
+        if tasks:
+            rate = tasks / (now - self.last)
+            timing = {"seconds": now - self.begun, "tasks_per_second": rate, "peak_memory": self.memory()}
         self.last = now
         row = {**row, "timing": timing}
         self.run.append(row)
+        self._await_tracker()
         self.tracker.log(row)
         self._show(row)
 
@@ -87,6 +98,11 @@ class Recorder:
         self.progress.update(self.bars[name], completed=done)
         if figures is not None:
             self.progress.update(self.bars[name], figures=figures)
+
+    def _await_tracker(self) -> None:
+        if self.starting:
+            starting, self.starting = self.starting, None
+            self._tell(starting.result())
 
     def _tell(self, notice: Notice) -> None:
         if notice:

@@ -15,8 +15,9 @@ from metavision.cli import ancestry, results
 from metavision.cli.recorder import Recorder
 from metavision.console import note
 from metavision.data.guard import disjoint
+from metavision.data.own import OwnEpisodes
 from metavision.data.source import DataSet
-from metavision.engine import checkpoint, device
+from metavision.engine import checkpoint, device, threads
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.testing import Contender, test
 from metavision.engine.train import Plan, train
@@ -42,11 +43,14 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
         raise InputError(f"there is no reference {min(unknown)}{suggestion(min(unknown), REFERENCES)}")
     engine = config["engine"]
     place = device.resolve(config["device"])
-    device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
+    number = engine["threads"] or (None if config["rerun"] else _threads_so_far(run))
+    device.configure(engine["precision"], deterministic=engine["deterministic"], threads=number)
     data = build.dataset(config)
     # A run goes on as it was begun, with the same bits, even where another measurement would choose otherwise.
     goes_on = run.checkpoint("last").is_file() and not config["rerun"]
     plan = plan_of(config, data, place, run.read("provenance.json").get("execution", {}) if goes_on else {})
+    if number is None and place.type == "cpu":
+        torch.set_num_threads(threads.chosen(plan))
     execution = build.execution(config, plan.train_mapper, place)
     origin = provenance() | {
         "device": device.name(place),
@@ -58,7 +62,9 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     run.write("config.yaml", config)
     run.write("overrides.txt", "\n".join(overrides) + "\n")
     run.write("provenance.json", origin)
-    recorder = Recorder(run, build.tracker(config), plan.steps, plan.tester.problem.metric)
+    recorder = Recorder(
+        run, build.tracker(config), plan.steps, plan.tester.problem.metric, partial(device.peak_memory, place)
+    )
     result: dict[str, Any] = {}
     note(f"run: {run.folder}")
     note(_in_words(plan, place))
@@ -110,6 +116,7 @@ def plan_of(
         validation=validation,
         train_mapper=build.train_mapper(config, learner, meta, tasks, begun or {}),
         fit=partial(build.mapper, config),
+        prefetch=_prefetch(config, tasks),
         meta_batch=config["episode"]["meta_batch"],
         steps=budget["steps"],
         validate_every=budget["validate_every"],
@@ -131,6 +138,19 @@ def plan_of(
             "scaling": {"mean": list(scaling.mean), "std": list(scaling.std)},
         },
     )
+
+
+def _threads_so_far(run: Run) -> int | None:
+    """By which a run was begun, if these are here: the order in which they sum is seen in the last bits."""
+    number = run.read("provenance.json").get("threads") if run.checkpoint("last").is_file() else None
+    return number if number is None or number <= threads.available() else None
+
+
+def _prefetch(config: Mapping[str, Any], tasks: build.Tasks) -> bool:
+    """Whether the next batch is made in a thread: never those of other libraries, which draw from global generators."""
+    wanted = config["engine"]["prefetch"]
+    # On a CPU sampling and gathering are a thousandth of a step, a fiftieth where images are augmented.
+    return not isinstance(tasks, OwnEpisodes) and (tasks.device.type == "cuda" if wanted is None else wanted)
 
 
 def _start(config: Mapping[str, Any], learner: Algorithm, place: torch.device) -> Meta:

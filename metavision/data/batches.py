@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metavision.data import transfer
 from metavision.data.ahead import Ahead
 from metavision.data.augment.base import Augmentation
 from metavision.data.augment.tasks import TURNS, mix, turn_classes
@@ -129,19 +130,19 @@ class Episodes:
             x = self.images.take(index)
         else:
             x = self.images.augmented(index, augmentation, self._key(slot), i)
-        y = torch.from_numpy(np.ascontiguousarray(rows.label)).to(self.device)
-        mask = None if rows.mask is None else torch.from_numpy(rows.mask).to(self.device)
+        y = transfer.to(self.device, np.ascontiguousarray(rows.label))
+        mask = None if rows.mask is None else transfer.to(self.device, rows.mask)
         examples = Examples(x.view(tasks, n, *x.shape[1:]), y, mask)
         if self.augment.turn_classes:
             turns = integers(random_words(self._key("turns"), i, self.sampler.spec.way), TURNS)
-            examples = turn_classes(examples, torch.from_numpy(turns).to(self.device))
+            examples = turn_classes(examples, transfer.to(self.device, turns))
         return examples
 
     def _weights(self, i: np.ndarray, concentration: float) -> Tensor:
         from scipy.special import betaincinv
 
         share = betaincinv(concentration, concentration, uniform(random_words(self._key("mix"), i, 1)[:, 0]))
-        return torch.from_numpy(share).to(self.device, torch.get_default_dtype())
+        return transfer.to(self.device, share).to(torch.get_default_dtype())
 
     def _key(self, use: str) -> int:
         return seed("augment", use, self.sampler.key)

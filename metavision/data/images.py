@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metavision.data import transfer
 from metavision.data.augment.base import Augmentation
 from metavision.data.draws import random_words, uniform
 from metavision.data.resident import Resident
@@ -48,7 +49,7 @@ class Images:
         """
         images = self.resident.take(index)
         words = random_words(key, streams, len(images) // len(streams) * augmentation.draws)
-        numbers = torch.from_numpy(uniform(words).reshape(len(images), -1)).to(self.device)
+        numbers = transfer.to(self.device, uniform(words).reshape(len(images), -1))
         size = PIECE if self.device.type == "cpu" else max(1, len(images))
         pieces = zip(images.split(size), numbers.split(size), strict=True)
         done = [(self.scaling or UNIT).standardised(augmentation(UNIT(some), u)) for some, u in pieces]
@@ -73,7 +74,7 @@ class Features(Images):
 
     def take(self, index: np.ndarray) -> Tensor:
         """(n, d)."""
-        return self.features.index_select(0, torch.from_numpy(index).to(self.device))
+        return self.features.index_select(0, transfer.to(self.device, index))
 
 
 def spread(images: Images, size: int, n: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from metavision import trees
+from metavision.data import transfer
 from metavision.data.augment.base import Augmentation
 from metavision.data.images import Images, spread
 from metavision.data.source import Source
@@ -48,7 +49,7 @@ class Minibatches:
             x = self.images.take(index)
         else:
             x = self.images.augmented(index, self.augmentation, self._key("augment"), np.array([i], np.uint64))
-        return Examples(x, torch.from_numpy(self.source.labels[index]).to(self.images.device))
+        return Examples(x, transfer.to(self.device, self.source.labels[index]))
 
     @property
     def device(self) -> torch.device:

@@ -5,8 +5,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from metavision import trees
+from metavision.data import transfer
 from metavision.data.spec import EpisodeSpec
 from metavision.seeds import seed
 from metavision.types import Episode
@@ -54,7 +56,7 @@ class OwnEpisodes:
     def batch(self, indices: Sequence[int]) -> Episode:
         """Tasks `indices` as T tasks."""
         tasks = trees.stack([self.source.task(self.spec, self.key, int(i)) for i in indices])
-        return trees.to(tasks, self.device)
+        return pytree.tree_map_only(Tensor, lambda x: transfer.to(self.device, x), tasks)
 
     def pool(self, n: int) -> Tensor:
         """About n examples x (n, …): those of the support of the first tasks."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metavision.data import transfer
 from metavision.data.source import Source
 
 PIECE = 4096  # images that are moved at a time, so that no second copy of a split is ever held
@@ -53,7 +54,7 @@ class Held:
         _copy(source, self.images)
 
     def take(self, index: np.ndarray) -> Tensor:
-        return self.images.index_select(0, torch.from_numpy(index).to(self.device))
+        return self.images.index_select(0, transfer.to(self.device, index))
 
 
 class Pinned:
@@ -77,7 +78,7 @@ class Mapped:
         self.source, self.device, self.where = source, device, "in a memory map"
 
     def take(self, index: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.source.read(index)).to(self.device)
+        return transfer.to(self.device, self.source.read(index))
 
 
 def _copy(source: Source, images: Tensor) -> None:

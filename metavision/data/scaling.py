@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metavision.data import transfer
 from metavision.data.source import Source
 
 SAMPLE = 10_000  # images that mean and deviation are taken from; more would change them in the fourth digit
@@ -51,7 +52,7 @@ class Scaling(NamedTuple):
     def _coefficients(self, device: torch.device) -> tuple[Tensor, Tensor]:
         factor = 1 / torch.tensor(self.std, dtype=torch.get_default_dtype()).view(-1, 1, 1)
         offset = -torch.tensor(self.mean, dtype=torch.get_default_dtype()).view(-1, 1, 1) * factor
-        return factor.to(device), offset.to(device)
+        return transfer.to(device, factor), transfer.to(device, offset)
 
 
 UNIT = Scaling()

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -35,7 +37,8 @@ def configure(precision: str, *, deterministic: bool, threads: int | None) -> No
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by CUDA's matrix products
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler: a second
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
 
 
@@ -53,6 +56,14 @@ def wait(device: torch.device) -> None:
     """Until all that was asked of the device is done, as a clock needs it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes of the device that tensors have held at once; of the host, what the process has."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def name(device: torch.device) -> str:

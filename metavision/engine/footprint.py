@@ -36,6 +36,11 @@ class Footprint(TorchDispatchMode):
         self.most = most
         self.made = self.alive = self.peak = self.calls = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch imports its compiler, a second's work, to keep it off; it is not used here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.calls += 1

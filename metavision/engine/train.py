@@ -1,7 +1,8 @@
 """The outer loop: meta-gradients, validation, selection, checkpoints; resumable at any point with the same bits."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from metavision.engine import checkpoint as checkpoints
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.mapping import Mapper
+from metavision.engine.optimizing import descend
+from metavision.engine.prefetch import Prefetcher
 from metavision.engine.schedules import Schedule
 from metavision.errors import Diverged
 from metavision.records.run import Run
@@ -39,6 +42,7 @@ class Plan:
         validation: episodes to select by.
         train_mapper: maps over the tasks of a step.
         fit: chooses how the tasks of an evaluation are mapped.
+        prefetch: whether the next batch is made in a thread while the device works.
         meta_batch: tasks a step.
         steps: outer steps.
         validate_every: steps; likewise `checkpoint_every` and `log_every`.
@@ -60,6 +64,7 @@ class Plan:
     validation: Episodes | OwnEpisodes
     train_mapper: Mapper
     fit: Fit
+    prefetch: bool
     meta_batch: int
     steps: int
     validate_every: int
@@ -72,6 +77,14 @@ class Plan:
     calibration_images: int
     seed: int
     about: dict[str, Any]
+
+    def batch(self, step: int) -> Any:
+        """The tasks of a step."""
+        return self.train.batch(range(step * self.meta_batch, (step + 1) * self.meta_batch))
+
+    def meta_grad(self, meta: Meta, tasks: Any, step: int) -> tuple[P, Metrics]:
+        """The direction of a step, and what to log."""
+        return self.train_mapper.meta_grad(self.algorithm.at(step / self.steps), meta, tasks)
 
 
 class Observer(Protocol):
@@ -97,17 +110,28 @@ def train(plan: Plan, run: Run, observer: Observer) -> Checkpoint:
         Diverged: the loss is not finite.
         InputError: the run's last checkpoint is damaged or does not fit.
     """
-    trainer = _Trainer(plan, run, observer)
-    while trainer.step < plan.steps and not trainer.stopped:
-        trainer.advance()
+    with _batches(plan) as batch:
+        trainer = _Trainer(plan, run, observer, batch)
+        while trainer.step < plan.steps and not trainer.stopped:
+            trainer.advance()
     return checkpoints.read(run.checkpoint("best" if plan.keep_best else "last"))
+
+
+@contextmanager
+def _batches(plan: Plan) -> Iterator[Callable[[int], Any]]:
+    """The tasks of a step, by its number."""
+    if not plan.prefetch:
+        yield plan.batch
+        return
+    with Prefetcher(plan.batch, plan.steps, plan.train.device) as prefetcher:
+        yield prefetcher
 
 
 class _Trainer:
     """The moving state of a run: parameters, optimizer, step, selection."""
 
-    def __init__(self, plan: Plan, run: Run, observer: Observer) -> None:
-        self.plan, self.run, self.observer = plan, run, observer
+    def __init__(self, plan: Plan, run: Run, observer: Observer, batch: Callable[[int], Any]) -> None:
+        self.plan, self.run, self.observer, self.batch = plan, run, observer, batch
         self.step, self.best = 0, Best()
         self.params: P = {name: p.detach().clone().requires_grad_() for name, p in plan.meta.params.items()}
         # torch's optimizers want one tensor at least; where there is nothing to learn, no step is taken.
@@ -115,6 +139,7 @@ class _Trainer:
         self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
         self.lr = float("nan")
+        self.calibrated: tuple[int, Meta] | None = None  # of a step: for its validation and both checkpoints
         if resumed := run.checkpoint("last").is_file():
             self._resume(checkpoints.read(run.checkpoint("last")))
         run.rewind(self.step if resumed else -1)  # a run killed before its first checkpoint may have logged step 0
@@ -134,12 +159,12 @@ class _Trainer:
     def advance(self) -> None:
         """One outer step, and what is due after it."""
         plan = self.plan
-        tasks = plan.train.batch(range(self.step * plan.meta_batch, (self.step + 1) * plan.meta_batch))
+        tasks = self.batch(self.step)
         torch.manual_seed(seed("noise", plan.seed, self.step))  # of what drops at random, also after a resumption
-        algorithm = plan.algorithm.at(self.step / plan.steps)
-        grads, logs = plan.train_mapper.meta_grad(algorithm, self.meta, tasks)
-        self.window.append({**logs, "gradient_norm": trees.norm(grads)})
-        self._descend(grads)
+        grads, logs = plan.meta_grad(self.meta, tasks, self.step)
+        norm = trees.norm(grads)
+        self.window.append({**logs, "gradient_norm": norm})
+        self._descend(grads, norm)
         self.step += 1
         self.observer.stepped(self.step)
         validating, saving = self._due(plan.validate_every), self._due(plan.checkpoint_every)
@@ -153,14 +178,14 @@ class _Trainer:
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.plan.steps
 
-    def _descend(self, grads: P) -> None:
+    def _descend(self, grads: P, norm: torch.Tensor) -> None:
         if self.plan.clip is not None:
-            grads = trees.scale(grads, (self.plan.clip / trees.norm(grads)).clamp(max=1.0))
+            grads = trees.scale(grads, (self.plan.clip / norm).clamp(max=1.0))
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = self.lr = base * self.plan.schedule(self.step, self.plan.steps)
         for name, parameter in self.params.items():
             parameter.grad = grads[name]
-        self.optimizer.step()
+        descend(self.optimizer)
 
     def _log(self) -> None:
         if not self.window:
@@ -194,12 +219,15 @@ class _Trainer:
             self._save("best")
 
     def _calibrated(self) -> Meta:
-        return self.plan.tester.calibrate(self.meta, self.plan.train.pool(self.plan.calibration_images))
+        if self.calibrated is None or self.calibrated[0] != self.step:
+            images = self.plan.train.pool(self.plan.calibration_images)
+            self.calibrated = self.step, self.plan.tester.calibrate(self.meta, images)
+        return self.calibrated[1]
 
     def _save(self, name: str) -> None:
-        names = list(self.params)
-        state = self.optimizer.state_dict()["state"] if name == "last" else {}
-        optimizer = {names[i]: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for i, s in state.items()}
+        moved = self.optimizer.state if name == "last" else {}
+        state = {p: moved[tensor] for p, tensor in self.params.items() if tensor in moved}
+        optimizer = {p: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for p, s in state.items()}
         about = {**self.plan.about, "step": self.step, "best": self.best.as_dict()}
         checkpoints.save(self.run.checkpoint(name), Checkpoint(self._calibrated(), about, optimizer))
 

@@ -1,13 +1,12 @@
 """Class means."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
 def members(y: Tensor, way: int, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
     """One-hot labels (n, k) of y (n,), with rows of zeros for padding."""
-    labels = F.one_hot(y, way).to(dtype)
+    labels = (y.unsqueeze(-1) == torch.arange(way, device=y.device)).to(dtype)  # F.one_hot reads them on the host
     return labels if mask is None else labels * mask.to(dtype).unsqueeze(-1)
 
 

@@ -73,7 +73,7 @@ def test_nothing_reads_the_test_images_before_the_test(algo: str, tmp_path: Path
     plan = training.plan_of(config, Toy(), torch.device("cpu"))
     run = Run(tmp_path / "run" / "seed0")
     with run.locked(wait=False):
-        recorder = Recorder(run, Nothing(), plan.steps, "accuracy")
+        recorder = Recorder(run, Nothing(), plan.steps, "accuracy", lambda: 0)
         selected = train(plan, run, recorder)
         assert {row["split"] for row in run.metrics()} == {"train", "val"}
         with pytest.raises(OpenedError):

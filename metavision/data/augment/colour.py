@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from metavision.data import transfer
 from metavision.data.augment.base import share
 from metavision.errors import InputError
 
@@ -47,11 +48,12 @@ class ColorJitter:
 
     def factors(self, u: Tensor) -> Tensor:
         """(n, 3 or 4): the factors of brightness, contrast and saturation, and the shift of hue if there is any."""
-        reach = u.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])
-        centre = u.new_tensor([1.0, 1.0, 1.0, 0.0])
+        reach = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue], dtype=u.dtype)
+        centre = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=u.dtype)
         low = torch.cat([(centre - reach)[:3].clamp_min(0), -reach[3:]])
         n = self._kinds
-        return low[:n] + (centre + reach - low)[:n] * u[:, :n]
+        room = (centre + reach - low)[:n]
+        return transfer.to(u.device, low[:n]) + transfer.to(u.device, room) * u[:, :n]
 
     def order(self, u: Tensor) -> Tensor:
         """(n, 3 or 4): which of these comes first, second, …"""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metavision.data import transfer
 from metavision.data.augment.base import interval
 from metavision.errors import InputError
 
@@ -38,7 +39,7 @@ class RandomCrop:
         room = torch.tensor([x.shape[-2] + 2 * self.padding - side, x.shape[-1] + 2 * self.padding - side])
         if int(room.min()) < 0:
             raise InputError(f"a crop of {side} does not fit images of {x.shape[-2]} x {x.shape[-1]}")
-        return (u * (room + 1).to(u.device)).long()
+        return (u * transfer.to(u.device, room + 1)).long()
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         """A row of a crop lies together in memory, so a crop is a choice among all runs of that many numbers."""
@@ -106,7 +107,7 @@ def side_of(x: Tensor, size: int | None) -> int:
 
 def boxes(x: Tensor, u: Tensor, scale: Sequence[float], ratio: Sequence[float]) -> Tensor:
     """Random rectangles (n, 4) int64: top, left, height, width; u (n, 4)."""
-    whole = torch.tensor([x.shape[-2], x.shape[-1]], device=u.device)
+    whole = transfer.to(u.device, torch.tensor([x.shape[-2], x.shape[-1]]))
     area = whole.prod() * (scale[0] + (scale[1] - scale[0]) * u[:, 0])
     shape = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * u[:, 1])
     sides = torch.stack([area / shape, area * shape], dim=1).sqrt().round().clamp_min(1).minimum(whole).long()
