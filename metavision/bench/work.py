@@ -31,6 +31,7 @@ class Work:
         way: classes; likewise `shot` and `query`, images a class.
         steps: of the inner loop.
         lr: of the inner loop.
+        meta_batch: tasks of an outer step, as published.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Work:
     query: int = 15
     steps: int = 5
     lr: float = 0.1
+    meta_batch: int = 4
 
     @property
     def first_order(self) -> bool:
@@ -95,7 +97,15 @@ class Work:
 def _omniglot(name: str, method: Literal["maml", "fomaml"], shot: int) -> Work:
     """MAML's network for Omniglot, and its tasks, with as many queries as shots."""
     return Work(
-        name=name, method=method, shape=OMNIGLOT, filters=64, downsample="stride", shot=shot, query=shot, lr=0.4
+        name=name,
+        method=method,
+        shape=OMNIGLOT,
+        filters=64,
+        downsample="stride",
+        shot=shot,
+        query=shot,
+        lr=0.4,
+        meta_batch=32,
     )
 
 
