@@ -38,13 +38,14 @@ class Network(nn.Module):
     def __init__(self, work: Work, meta: Meta, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.backbone = Body(work.shape[0], work.filters, pool=work.downsample == "pool")
-        self.head = nn.Identity()
+        self.head: nn.Module = nn.Identity()
         if work.method != "protonet":
             outputs, features = meta.params["head.weight"].shape
             self.head = nn.Linear(features, outputs)
         self.to(device, dtype)
-        for conv in self.backbone.convs:
-            nn.init.zeros_(conv.bias)
+        for name, p in self.named_parameters():
+            if name not in meta.params:
+                nn.init.zeros_(p)
         renamed = {
             name.replace(".mean", ".running_mean").replace(".var", ".running_var"): t
             for name, t in meta.buffers.items()
