@@ -35,7 +35,8 @@ def startup(rows: Sequence[Row]) -> list[RenderableType]:
     table.columns[-1].justify = "left"
     for row in rows:
         if "wall" in row:
-            heaviest = ", ".join(f"{name} {value:.2f}" for name, value in row["imports"].items() if name != "all")
+            heavy = {name: value for name, value in row["imports"].items() if name != "all" and value >= 0.05}
+            heaviest = ", ".join(f"{name} {value:.1f}" for name, value in heavy.items())
             table.add_row(row["work"], f"{row['wall']:.2f}", f"{row['cpu']:.2f}", heaviest)
     return [table]
 
