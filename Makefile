@@ -42,8 +42,10 @@ types: setup  ## types
 wheel: setup  ## build the wheel, install it elsewhere, and train with it
 	$(BIN)/python scripts/try_wheel.py
 
-bench: setup  ## time the ways to map over tasks, and data against peers, as ratios in interleaved runs
+bench: setup  ## time the ways to map over tasks, training, adapting and data against peers: in turns, half an hour
 	$(BIN)/python benchmarks/mapping.py
+	$(BIN)/metavision bench train --json outputs/bench-train.json --chart outputs/bench-train.png
+	$(BIN)/metavision bench adapt --json outputs/bench-adapt.json
 	$(BIN)/metavision bench data --json outputs/bench-data.json
 
 results: setup  ## write RESULTS.md from conf/experiment and the runs in benchmarks/runs

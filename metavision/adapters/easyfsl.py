@@ -1,12 +1,11 @@
 """easyfsl's sampler, where it is installed; nothing of metavision needs it."""
 
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from metavision.errors import InputError
+from metavision.adapters.optional import optional
 
 
 def episodes(dataset: Dataset[Any], way: int, shot: int, query: int) -> Iterator[Any]:
@@ -18,7 +17,7 @@ def episodes(dataset: Dataset[Any], way: int, shot: int, query: int) -> Iterator
     Raises:
         InputError: it is not installed.
     """
-    module = _imported("easyfsl.samplers.task_sampler")
+    module = optional("easyfsl.samplers.task_sampler")
 
     class TaskSampler(module.TaskSampler):  # type: ignore[name-defined]
         """Version 1.5.0 passes `data_source` to torch's Sampler, which takes no argument any more."""
@@ -46,11 +45,4 @@ def prototypical(backbone: Any) -> Any:
     Raises:
         InputError: it is not installed.
     """
-    return _imported("easyfsl.methods").PrototypicalNetworks(backbone).eval()
-
-
-def _imported(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"easyfsl is not installed ({error}); pip install easyfsl") from error
+    return optional("easyfsl.methods").PrototypicalNetworks(backbone).eval()

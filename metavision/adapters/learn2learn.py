@@ -1,15 +1,13 @@
 """learn2learn, imported where it is installed; nothing of metavision needs it."""
 
-import importlib
 import sys
 import types
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from metavision.errors import InputError
+from metavision.adapters.optional import optional
 
 
 def learn2learn() -> Any:
@@ -20,12 +18,7 @@ def learn2learn() -> Any:
     """
     for name in ("learn2learn.gym", "learn2learn.gym.envs"):  # importing the real one needs gym, and prints a banner
         sys.modules.setdefault(name, types.ModuleType(name))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("learn2learn")
-    except ImportError as error:
-        raise InputError(f"learn2learn is not installed ({error}); scripts/install_learn2learn.py does it") from error
+    return optional("learn2learn", "scripts/install_learn2learn.py does it")
 
 
 def episodes(dataset: Dataset[Any], labels: list[int], way: int, shot: int, query: int) -> Iterator[Any]:

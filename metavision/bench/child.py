@@ -1,0 +1,77 @@
+"""`python -m metavision.bench.child JOB`: a contender's process, which answers in lines of JSON until its input ends.
+
+| asked   | answer |
+|---------|--------|
+| `ready` | nothing, once all is imported and made |
+| `go`    | `cpu` and `wall`: seconds of a call, the mean of as many as take a quarter of a second |
+| `peak`  | `bytes`: by which a call's peak exceeds what is held without it; asked first, before anything is kept |
+| `count` | `flops` of a call's products and convolutions, `bytes` of the tensors that it makes |
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+TURN = 0.25  # seconds at least, so that what is short is not lost in the machine's noise
+
+
+def main() -> int:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a package prints is no answer
+
+    def answer(**found: Any) -> None:
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
+
+    try:
+        handlers = _prepared(sys.argv[1])
+        for question in sys.stdin:
+            answer(**handlers[question.strip()]())
+    except Exception as error:  # of any kind, and of foreign packages: whoever asks reports it
+        answer(error=f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _prepared(job_text: str) -> dict[str, Callable[[], dict[str, Any]]]:
+    if json.loads(job_text)["door"]:
+        import_module("metavision.cli.process")  # before torch
+    import torch
+
+    from metavision.bench import contenders, cost, memory
+    from metavision.bench.processes import Job
+    from metavision.engine import device
+
+    job = Job.read(job_text)
+    device.configure("fp32", deterministic=False, threads=job.threads)
+    place = torch.device(job.device)
+
+    def prepared(work: Any) -> contenders.Call:
+        return contenders.call(job.contender, work, job.what, job.tasks, place, torch.float32)
+
+    prepared(job.work.tiny())()
+    call = prepared(job.work)
+
+    def go() -> dict[str, Any]:
+        wall, cpu, calls, taken = time.perf_counter(), time.process_time(), 0, 0.0
+        while taken < TURN:
+            call()
+            if place.type == "cuda":
+                torch.cuda.synchronize(place)
+            calls, taken = calls + 1, time.perf_counter() - wall
+        return {"cpu": (time.process_time() - cpu) / calls, "wall": taken / calls}
+
+    return {
+        "ready": dict,
+        "go": go,
+        "peak": lambda: {"bytes": memory.growth(call, place)},
+        "count": lambda: cost.counted(call),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What a call costs by its nature, and what the device could do at most."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from metavision.engine.mapping import Footprint
+
+SIDE = 2048  # of the matrices: large enough for a core's and a GPU's best, and 50 MB
+COPIED = 2**26  # numbers, 256 MB: more than caches hold
+REPEATS = 7
+
+
+def counted(call: Callable[[], object]) -> dict[str, Any]:
+    """FLOPs of a call's matrix products and convolutions (a multiplication and an addition are two), and the bytes of
+    all tensors that it makes, each once: what a machine without a cache would write at least."""
+    with FlopCounterMode(display=False) as flops, Footprint() as bytes_:
+        call()
+    return {"flops": flops.get_total_flops(), "bytes": bytes_.made}
+
+
+def ceiling(device: torch.device) -> dict[str, float]:
+    """What this device reaches in float32 at its best: `flops` a second in a product of large matrices, `bytes` a
+    second, read and written, in a copy. Medians, on as many threads as torch is set to."""
+    a, b = (torch.rand(SIDE, SIDE, device=device) for _ in range(2))
+    out = torch.empty_like(a)
+    source, target = (torch.ones(COPIED, device=device) for _ in range(2))
+    return {
+        "flops": 2 * SIDE**3 / _seconds(lambda: torch.mm(a, b, out=out), device),
+        "bytes": 2 * 4 * COPIED / _seconds(lambda: target.copy_(source), device),
+    }
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Median of a call, process CPU time on one thread of a CPU, else by the clock on the wall."""
+    found = []
+    for _ in range(REPEATS + 1):
+        begun = _now(device)
+        call()
+        found.append(_now(device) - begun)
+    return statistics.median(found[1:])
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif torch.get_num_threads() == 1:
+        return time.process_time()
+    return time.perf_counter()

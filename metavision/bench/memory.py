@@ -1,0 +1,41 @@
+"""How much memory a call needs beyond what the process already holds."""
+
+import ctypes
+import gc
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def growth(call: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes by which the most that is held during a call exceeds what was held before; None where it can't be known.
+
+    On a CPU: the process's resident memory as Linux counts it (VmRSS before, VmHWM after), with freed blocks given back
+    first and the peak set anew. On CUDA: what torch has allocated, without what its allocator keeps.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    if not CLEAR.exists():
+        call()
+        return None
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    CLEAR.write_text("5")  # the peak is what is resident now
+    resident = _status("VmRSS")
+    call()
+    return max(_status("VmHWM") - resident, 0)
+
+
+def _status(key: str) -> int:
+    """Bytes."""
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
+    return 1024 * int(line.split()[1])

@@ -1,0 +1,39 @@
+"""FLOPs and bytes against what a product of matrices is known to take; memory against what is held."""
+
+import sys
+
+import pytest
+import torch
+
+from metavision.bench import cost, memory
+
+CPU = torch.device("cpu")
+
+
+def test_a_product_is_counted() -> None:
+    a, b = torch.rand(3, 5), torch.rand(5, 7)
+    assert cost.counted(lambda: a @ b) == {"flops": 2 * 3 * 5 * 7, "bytes": 4 * 3 * 7}
+
+
+def test_a_ceiling_is_of_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "SIDE", 64)
+    monkeypatch.setattr(cost, "COPIED", 2**12)
+    found = cost.ceiling(CPU)
+    assert found.keys() == {"flops", "bytes"} and all(value > 0 for value in found.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_memory_is_what_a_call_holds_at_its_peak() -> None:
+    """Of two blocks of 64 MiB one after the other, one; of both at once, two; whatever was held before."""
+    before = torch.ones(2**25)
+
+    def one_after_another() -> None:
+        for _ in range(2):
+            torch.ones(2**24)
+
+    def both() -> list[torch.Tensor]:
+        return [torch.ones(2**24) for _ in range(2)]
+
+    assert memory.growth(one_after_another, CPU) == pytest.approx(2**26, rel=0.1)
+    assert memory.growth(both, CPU) == pytest.approx(2**27, rel=0.1)
+    assert before[0] == 1
