@@ -1,6 +1,9 @@
 """Faults put in on purpose are caught by the laws and oracles: a check that cannot fail is none."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from metavision.algorithms import maml, protonet
 from metavision.algorithms.simpleshot import SimpleShot
 from metavision.functional.prototypes import prototypes
 from metavision.nn.gradient import gradient
-from metavision.types import Inputs, Meta
+from metavision.types import Inputs, Meta, P
 from tests.algorithms import test_laws as laws
 from tests.algorithms.test_maml import test_first_order_is_the_query_gradient_at_the_adapted_weights as first_order
 
@@ -22,9 +25,13 @@ def test_a_lost_detach_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     first_order()
     whole = type("Trees", (), {**vars(trees), "detach": staticmethod(lambda tree: tree)})
     monkeypatch.setattr(maml, "trees", whole)
-    monkeypatch.setattr(maml, "gradient", lambda f, at, *rest, constant: gradient(f, at, *rest))  # noqa: ARG005
+    monkeypatch.setattr(maml, "gradient", partial(_never, gradient))
     with pytest.raises(AssertionError):
         first_order()
+
+
+def _never(gradient: Callable[..., P], function: Any, at: P, *rest: Any, constant: bool) -> P:
+    return gradient(function, at, *rest)
 
 
 def test_a_lost_mask_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,11 +82,11 @@ def test_what_was_measured_is_kept(cache: Path) -> None:
         calls.append(1)
         return {"answer": len(calls)}
 
-    assert [remembered({"a": 1}, measure) for _ in range(2)] == [{"answer": 1}] * 2
-    assert remembered({"a": 2}, measure) == {"answer": 2}
+    assert [remembered({"a": 1}, measure, lambda found: found["answer"]) for _ in range(2)] == [1] * 2
+    assert remembered({"a": 2}, measure, lambda found: found["answer"]) == 2
     for path in (cache / "engine").glob("*.json"):
         path.write_text("{")
-    assert remembered({"a": 1}, measure) == {"answer": 3}
+    assert remembered({"a": 1}, measure, lambda found: found["answer"]) == 3
 
 
 def test_a_long_run_measures_and_goes_on_with_what_it_chose(
