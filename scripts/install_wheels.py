@@ -31,11 +31,12 @@ def main(target: str) -> int:
     )
     if not wheels:
         return 0
-    # One by one, so that a wheel of another Python is named and keeps none of the others away.
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    options = ["--upgrade", "--no-compile", "--no-warn-conflicts", "--target", target]
-    codes = [subprocess.run([*pip, *options, str(path)], check=False).returncode for path in wheels]
-    return max(codes)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
+    command = [*pip, "--no-index", "--no-deps", "--upgrade", "--no-compile", "--no-warn-conflicts", "--target", target]
+    if not subprocess.run([*command, *wheels], check=False).returncode:
+        return 0
+    # One by one, so that a wheel of another Python, which is named, keeps none of the others away.
+    return max(subprocess.run([*command, wheel], check=False).returncode for wheel in wheels)
 
 
 if __name__ == "__main__":

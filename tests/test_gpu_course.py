@@ -120,21 +120,20 @@ def test_only_wheels_of_packages_that_are_not_there_are_installed(
 
 @pytest.mark.slow
 def test_the_course_on_a_cpu_goes_on_with_the_runs_that_are_handed_to_it(tmp_path: Path) -> None:
-    def command(runs: Path) -> dict[str, dict[str, Any]]:
-        env = {**os.environ, "OUT": str(tmp_path / "out"), "BUDGET": "60", "RUNS": str(runs), "PARTS": "profile,runs"}
+    def command(budget: int, runs: Path) -> dict[str, dict[str, Any]]:
+        env = {**os.environ, "OUT": str(tmp_path / "out"), "BUDGET": str(budget), "RUNS": str(runs), "PARTS": "runs"}
         asked = [sys.executable, str(gpu.ROOT / "scripts" / "gpu.py"), "--device", "cpu"]
-        done = subprocess.run(asked, env=env, check=False, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(asked, env=env, check=False, capture_output=True, text=True, timeout=2 * budget)
         assert done.returncode == 0, done.stdout
         summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-        assert summary["seconds"] < 60 and summary["machine"]["torch"] == torch.__version__
-        return {each["name"]: each for each in (*summary["parts"], *summary["runs"])}
+        assert summary["seconds"] < budget and summary["machine"]["torch"] == torch.__version__
+        return {each["name"]: each for each in summary["runs"]}
 
     assert main(["data", "prepare", "glyphs"]) == 0
-    first = command(tmp_path / "runs")
-    assert first["maml-omniglot-5w1s"]["cut"] and first["maml-omniglot-5w1s"]["found"]["measured_steps"] > 0
+    first = command(60, tmp_path / "runs")
     assert first["protonet-omniglot-5w1s"]["rc"] == 0 and "result" in first["protonet-omniglot-5w1s"]["found"]
-    assert (tmp_path / "out" / "profile.png").is_file()
+    assert first["maml-omniglot-5w1s"]["cut"] and first["maml-omniglot-5w1s"]["found"]["measured_steps"] > 0
     carried = (tmp_path / "out" / "runs.tar.gz").rename(tmp_path / "carried.tar.gz")
-    second = command(carried)
-    assert list(second) == ["profile", "maml-omniglot-5w1s"], "the other is finished"
+    second = command(40, carried)
+    assert list(second) == ["maml-omniglot-5w1s"], "the other is finished"
     assert second["maml-omniglot-5w1s"]["found"]["step"] > first["maml-omniglot-5w1s"]["found"]["step"]
