@@ -17,9 +17,9 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     rows = report["rows"]
     heights = [len(row["kinds"]) for row in rows]
     figure, axes = plt.subplots(
-        len(rows), 1, figsize=(9, 0.27 * sum(heights) + 1.05 * len(rows) + 0.9), height_ratios=heights
+        len(rows), 1, figsize=(9, 0.27 * sum(heights) + 1.05 * len(rows) + 0.9), height_ratios=heights, squeeze=False
     )
-    for axis, row in zip(axes, rows, strict=True):
+    for axis, row in zip(axes[:, 0], rows, strict=True):
         kinds = row["kinds"][::-1]
         places = range(len(kinds))
         axis.barh(places, [kind["ms"] for kind in kinds], height=0.72, color=BAR)
