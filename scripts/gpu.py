@@ -24,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "gpu"
-SHARES = {"tests": 4, "bench-train": 5, "bench-data": 1, "profile": 2, "runs": 8}  # of the time, while all have some
+SHARES = {"tests": 3, "bench-train": 8, "bench-data": 1, "profile": 1, "runs": 8}  # of the time, while all have some
 LEAST = 30.0  # seconds that a run is worth starting for
 CHECKPOINT_EVERY = 100  # steps: what a run that is cut off loses at most
 SPARED = 0.04  # of the budget, at most 20 s: for a part to end after it is told to, and once more for the summary
@@ -44,6 +44,7 @@ TINY = {  # of a dry run: the same course in seconds, on the data that needs no 
         "references=[]", "budget.validate_every=100", "budget.validation_episodes=4",
         "budget.test_episodes=4", "budget.checkpoint_every=10", "budget.log_every=10", "engine.threads=1",
     ],
+    "bench-train": ["--work", "ProtoNet", "--tasks", "1", "--rounds", "1"],
     "profile": ["--tiny"],
 }  # fmt: skip
 TINY_RUNS = {"protonet-omniglot-5w1s": 50, "maml-omniglot-5w1s": 100_000}  # steps: one comes to its end, one is cut off
@@ -300,8 +301,15 @@ def _in_words(report: Report) -> str:
     rows = report.found.get("rows", [])
     if not rows:
         return ", ".join(f"{key} {value}" for key, value in report.found.items() if isinstance(value, int | float))
-    ratios = [f"{row['work']}: {row['ratio']:.2f}x" for row in rows if isinstance(row.get("ratio"), int | float)]
-    return "<br>".join(ratios) or f"{len(rows)} rows"
+    return "<br>".join(f"{row['work']}: {_ratios(row)}" for row in rows)
+
+
+def _ratios(row: Mapping[str, Any]) -> str:
+    """Of a row: that to the best or to the ceiling, or the time of each peer over ours."""
+    if "ratio" in row:
+        return f"{row['ratio']:.2f}x"
+    peers = {name: found["ratio"] for name, found in row.get("contenders", {}).items() if "ratio" in found}
+    return ", ".join(f"{name} {ratio:.2f}x" for name, ratio in peers.items())
 
 
 def pack(course: Course) -> None:
@@ -354,6 +362,8 @@ def main() -> int:
     parts, experiments = given.parts.split(","), [name for name in given.experiments.split(",") if name]
     if unknown := set(parts) - set(SHARES):
         parser.error(f"there is no part {min(unknown)}; there are {', '.join(SHARES)}")
+    if given.runs.endswith(".tar.gz") and not (Path(given.runs).is_file() and tarfile.is_tarfile(given.runs)):
+        parser.error(f"{given.runs} is no archive of runs")
     # A shell that starts this in the background has it ignore SIGINT, and the parts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for old in [*WORK.glob("*.*"), *WORK.glob("logs/*")]:  # of an earlier command; its runs stay
@@ -363,6 +373,8 @@ def main() -> int:
     course = Course(given.device, given.budget, out, runs, parts, experiments, *packages())
     reports: list[Report] = []
     about = machine(course)
+    if not course.dry and not about.get("memory_gib"):
+        parser.error(f"{course.python} finds no CUDA device; --device cpu is a dry run")
     write(course, about, reports, time.monotonic() - begun)
     try:
         for report in follow(course, begun):

@@ -31,7 +31,7 @@ def main(target: str) -> int:
     )
     if not wheels:
         return 0
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
+    pip = [sys.executable, "-m", "pip", "--quiet", "install", "--root-user-action=ignore"]
     command = [*pip, "--no-index", "--no-deps", "--upgrade", "--no-compile", "--no-warn-conflicts", "--target", target]
     if not subprocess.run([*command, *wheels], check=False).returncode:
         return 0

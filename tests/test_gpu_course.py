@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -50,12 +51,15 @@ def test_no_part_stops_those_after_it(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [report.name for report in reports] == list(codes)
     assert [report.cut for report in reports] == [False, True, False, False]
     assert [report.failed for report in reports] == [True, False, False, True]
+    timed = {"rows": [{"work": "MAML", "contenders": {"metavision": {"seconds": 1}, "higher": {"ratio": 2.5}}}]}
+    reports[1] = replace(reports[1], found=timed)
     gpu.write(here, {"device": "cpu"}, reports, 8.0)
     gpu.pack(here)
     summary = json.loads((here.out / "summary.json").read_text())
     assert [part["rc"] for part in summary["parts"]] == [report.rc for report in reports]
     text = (here.out / "summary.md").read_text()
     assert all(f"| {name} |" in text for name in codes) and "cut off" in text
+    assert "MAML: higher 2.50x" in text
     with tarfile.open(here.out / "results.tar.gz") as archive:
         assert {f"logs/{name}.txt" for name in codes} <= set(archive.getnames())
 
@@ -116,6 +120,21 @@ def test_only_wheels_of_packages_that_are_not_there_are_installed(
     assert install.main(str(tmp_path / "packages")) == 0
     assert (tmp_path / "packages" / "surely_not_there.py").is_file()
     assert not (tmp_path / "packages" / "numpy.py").exists()
+
+
+@pytest.mark.parametrize("words", [["--parts", "tests,nothing"], ["--runs", "nowhere.tar.gz"], ["--budget", "long"]])
+def test_what_makes_no_sense_is_refused_in_a_line(words: list[str]) -> None:
+    asked = [sys.executable, str(gpu.ROOT / "scripts" / "gpu.py"), *words]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "error: " in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_cuda_device_it_says_so_and_runs_nothing() -> None:
+    asked = [sys.executable, str(gpu.ROOT / "scripts" / "gpu.py"), "--out", "here"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--device cpu is a dry run" in done.stderr
+    assert not Path("here").exists()
 
 
 @pytest.mark.slow
