@@ -51,10 +51,8 @@ bench: setup  ## time the ways to map over tasks, training, adapting and data ag
 results: setup  ## write RESULTS.md from conf/experiment and the runs in benchmarks/runs
 	$(BIN)/python scripts/results.py
 
-gpu: setup  ## what needs a CUDA device: tests and benchmark; results go to $$OUT
-	$(BIN)/python -m pytest -m gpu --junitxml=$${OUT:-outputs}/gpu.xml
-	$(BIN)/python benchmarks/mapping.py | tee $${OUT:-outputs}/mapping.txt
-	$(BIN)/metavision bench data --device cuda --json $${OUT:-outputs}/bench-data.json
+gpu: $(if $(wildcard wheels),,setup)  ## tests, benchmarks, profile and pending runs on a CUDA device, in BUDGET seconds
+	$(PYTHON) scripts/gpu.py
 
 clean:  ## remove the virtual environment and caches, never outputs
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

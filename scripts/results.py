@@ -2,6 +2,8 @@
 
 A stored run belongs to an experiment if it has its algorithm, data set, way, shot and kind of backbone. Its budget is
 told beside its figure, and so is every other setting in which it differs.
+
+--pending prints the experiments without a run of the full budget instead, those of most use first.
 """
 
 import re
@@ -20,6 +22,7 @@ import yaml
 
 from metavision import config
 from metavision.cli.guard import guarded
+from metavision.cli.parser import Parser
 from metavision.errors import InputError
 from metavision.records.run import Run
 from metavision.records.statistics import Estimate, estimate, figure
@@ -234,6 +237,24 @@ def page(experiments: Path, runs: Path) -> str:
     return text
 
 
+def pending(experiments: Path, runs: Path) -> list[str]:
+    """Names of the experiments that can be run by one command and have no stored run of the full budget.
+
+    MAML and ProtoNet come first, on Omniglot and mini-ImageNet, since everybody knows their figures.
+    """
+    folders = [folder for folder in runs.iterdir() if folder.is_dir()] if runs.is_dir() else []
+    full = {run.key for run in map(Stored.read, folders) if run.config["budget"]["name"] == "full"}
+    asked = [Experiment.read(path) for path in experiments.glob("*.yaml")]
+    wanted = [e for e in asked if e.key not in full and not e.staged]
+    return [e.path.stem for e in sorted(wanted, key=lambda e: (_worth(e.key), e.path.stem))]
+
+
+def _worth(key: Key) -> tuple[bool, ...]:
+    """What is False comes first."""
+    known = key.algo in ("maml", "protonet") and key.data in ("omniglot", "miniimagenet") and key.backbone == USUAL
+    return not known, (key.way, key.shot) != (5, 1), key.algo != "maml", key.data != "omniglot"
+
+
 def _order(key: Key) -> tuple[Any, ...]:
     known = [*TITLES]
     return (known.index(key.data) if key.data in known else len(known), *key)
@@ -266,6 +287,11 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> int:
+    parser = Parser(prog="results.py", description="Writes RESULTS.md.")
+    parser.add_argument("--pending", action="store_true", help="print the experiments that have no full run instead")
+    if parser.parse_args(sys.argv[1:]).pending:
+        print(*pending(EXPERIMENTS, RUNS), sep="\n")
+        return 0
     PAGE.write_text(page(EXPERIMENTS, RUNS), encoding="utf-8")
     return 0
 

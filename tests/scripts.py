@@ -1,16 +1,16 @@
-"""The files of `scripts/`, as modules."""
+"""The files of `scripts/` and `benchmarks/`, as modules."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-FOLDER = Path(__file__).parent.parent / "scripts"
+ROOT = Path(__file__).parent.parent
 
 
-def script(name: str) -> ModuleType:
+def script(name: str, folder: str = "scripts") -> ModuleType:
     """By its path: other packages have a `scripts`, too."""
-    spec = spec_from_file_location(f"scripts_{name}", FOLDER / f"{name}.py")
+    spec = spec_from_file_location(f"{folder}_{name}", ROOT / folder / f"{name}.py")
     assert spec and spec.loader
     module = sys.modules[spec.name] = module_from_spec(spec)  # where dataclasses look for their module
     spec.loader.exec_module(module)

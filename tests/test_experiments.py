@@ -57,6 +57,27 @@ def test_it_has_the_papers_figure(name: str) -> None:
     assert paper["source"] and paper["link"].startswith("https://")
 
 
+FINN = {  # Model-Agnostic Meta-Learning (Finn et al., 2017), A.1: inner rate, steps, test steps, tasks a step
+    "maml-omniglot-5w1s": (0.4, 1, 3, 32),
+    "maml-omniglot-5w5s": (0.4, 1, 3, 32),
+    "maml-miniimagenet-5w1s": (0.01, 5, 10, 4),
+    "maml-miniimagenet-5w5s": (0.01, 5, 10, 2),
+}
+
+
+@pytest.mark.parametrize("name", FINN)
+def test_maml_has_the_papers_settings(name: str) -> None:
+    found = settings(*commands(name)[-1])
+    algo, episode, backbone = found["algo"], found["episode"], found["backbone"]
+    assert (algo["rule"]["lr"], algo["steps"], algo["test_steps"], episode["meta_batch"]) == FINN[name]
+    assert (found["budget"]["steps"], found["optimizer"]["lr"], found["norm"]) == (60_000, 0.001, "batch")
+    assert not algo["first_order"] and found["optimizer"]["_target_"] == "torch.optim.Adam"
+    omniglot = "omniglot" in name
+    assert (backbone["filters"], backbone["downsample"]) == ((64, "stride") if omniglot else (32, "pool"))
+    # As many queries as shots on Omniglot; 15 in training on mini-ImageNet, where the paper tests with as many.
+    assert episode["train"]["query"] == (episode["shot"] if omniglot else 15) and episode["query"] == episode["shot"]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if len(commands(name)) > 1])
 def test_its_first_stage_has_the_same_backbone(name: str) -> None:
     first, second = (settings(*words) for words in commands(name))

@@ -50,6 +50,7 @@ def _bent(rule: P, name: str, grad: Tensor) -> Tensor:
     if grad.ndim == 1:
         return rule[f"{name}.factor"] * grad
     bent = grad.reshape(_sides(grad))
-    for i in range(bent.ndim):
-        bent = torch.tensordot(rule[f"{name}.side{i}"], bent.movedim(i, 0), 1).movedim(0, i)
+    with torch.autocast(grad.device.type, enabled=False):  # it would round what the weights are moved by
+        for i in range(bent.ndim):
+            bent = torch.tensordot(rule[f"{name}.side{i}"], bent.movedim(i, 0), 1).movedim(0, i)
     return bent.reshape(grad.shape)

@@ -1,0 +1,390 @@
+"""What a CUDA device is wanted for, in one command and one budget of time: `make gpu`, see docs/gpu.md.
+
+In this order: the GPU tests, the benchmarks, the profile of a training step, and the published numbers that have no run
+yet, each from where an earlier command left it. A part that fails or takes too long keeps none from running after it.
+
+Needs nothing but Python itself: the parts run with the packages of `wheels/`, if that folder is there, or of .venv.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "gpu"
+SHARES = {"tests": 3, "bench-train": 8, "bench-data": 1, "profile": 1, "runs": 8}  # of the time, while all have some
+LEAST = 30.0  # seconds that a run is worth starting for
+CHECKPOINT_EVERY = 100  # steps: what a run that is cut off loses at most
+SPARED = 0.04  # of the budget, at most 20 s: for a part to end after it is told to, and once more for the summary
+ASK = """
+import json, os, platform, torch
+cuda = torch.cuda.is_available()
+print(json.dumps({
+    "device": torch.cuda.get_device_name() if cuda else "cpu",
+    "memory_gib": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1) if cuda else None,
+    "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+    "python": platform.python_version(), "processors": os.cpu_count(),
+}))
+"""
+TINY = {  # of a dry run: the same course in seconds, on the data that needs no files
+    "runs": [
+        "data=glyphs", "backbone.filters=4", "episode.train.way=5", "episode.train.query=1", "episode.meta_batch=1",
+        "references=[]", "budget.validate_every=100", "budget.validation_episodes=4",
+        "budget.test_episodes=4", "budget.checkpoint_every=10", "budget.log_every=10", "engine.threads=1",
+    ],
+    "bench-train": ["--work", "ProtoNet", "--tasks", "1", "--rounds", "1"],
+    "profile": ["--tiny"],
+}  # fmt: skip
+TINY_RUNS = {"protonet-omniglot-5w1s": 50, "maml-omniglot-5w1s": 100_000}  # steps: one comes to its end, one is cut off
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a command.
+
+    Args:
+        name: of the part, or of the experiment.
+        rc: exit code; negative: the signal that ended it.
+        seconds: that it took.
+        cut: whether it was told to end, since its time was over.
+        found: its figures.
+    """
+
+    name: str
+    rc: int
+    seconds: float
+    cut: bool
+    found: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.rc != 0 and not self.cut
+
+
+@dataclass(frozen=True)
+class Course:
+    """The settings of one `make gpu`.
+
+    Args:
+        device: cuda, or cpu for a dry run of the same course with tiny settings.
+        budget: seconds for everything.
+        out: where results go, as few files, as is wanted where they have to be carried away.
+        runs: where runs lie; they are gone on with.
+        parts: which of SHARES.
+        experiments: which; none: those that have no stored run of the full budget.
+        python: the interpreter of the parts.
+        env: of the parts.
+    """
+
+    device: str
+    budget: float
+    out: Path
+    runs: Path
+    parts: Sequence[str]
+    experiments: Sequence[str]
+    python: str
+    env: Mapping[str, str]
+
+    @property
+    def dry(self) -> bool:
+        return self.device == "cpu"
+
+    @property
+    def grace(self) -> float:
+        return min(20.0, SPARED * self.budget)
+
+    def command(self, part: str) -> list[str]:
+        """Of a part that is one command."""
+        metavision, words = [self.python, "-m", "metavision.cli"], TINY.get(part, []) if self.dry else []
+        place = ["--device", self.device]
+        tests = [str(path) for path in sorted(ROOT.glob("tests/engine/test_gpu*.py"))]
+        json_, chart = ["--json", str(WORK / f"{part}.json")], ["--chart", str(WORK / f"{part}.png")]
+        return {
+            "tests": [self.python, "-m", "pytest", "-m", "gpu", *tests, f"--junitxml={WORK / 'tests.xml'}"],
+            "bench-train": [*metavision, "bench", "train", *place, *json_, *chart],
+            "bench-data": [*metavision, "bench", "data", *place, *json_],
+            "profile": [self.python, "benchmarks/profile_step.py", *place, *json_, *chart],
+        }[part] + words
+
+    def training(self, experiment: str) -> list[str]:
+        words = [f"experiment={experiment}", "budget=full", f"device={self.device}", "logger=none"]
+        if self.dry:
+            words += [*TINY["runs"], f"budget.steps={TINY_RUNS.get(experiment, 50)}"]
+        else:
+            words.append(f"budget.checkpoint_every={CHECKPOINT_EVERY}")
+        return [self.python, "-m", "metavision.cli", "train", *words, f"outputs={self.runs / experiment}"]
+
+
+def follow(course: Course, begun: float) -> Iterator[Report]:
+    """Runs part after part. What one leaves of its time is there for all after it."""
+    end = begun + course.budget - course.grace  # the rest is for the summary
+    parts = [part for part in SHARES if part in course.parts]
+    for i, part in enumerate(parts):
+        if part == "runs":
+            yield from _runs(course, end)
+            continue
+        share = SHARES[part] / sum(SHARES[later] for later in parts[i:])
+        report = call(course, part, course.command(part), share * (end - time.monotonic()) - course.grace)
+        yield replace(report, found=_figures(part))
+
+
+def _runs(course: Course, end: float) -> Iterator[Report]:
+    """Trains what is pending: each in half of the time that is left, the last in all of it."""
+    names = list(course.experiments) or _pending(course)
+    for i, name in enumerate(names):
+        left = end - time.monotonic() - course.grace
+        least = min(LEAST, course.budget / 20)
+        if left < least:
+            return
+        half = left / 2 if i + 1 < len(names) and left / 2 > least else left
+        report = call(course, name, course.training(name), half)
+        yield replace(report, found=progress(course.runs / name))
+
+
+def call(course: Course, name: str, command: Sequence[str], seconds: float) -> Report:
+    """Runs a command, its output in a file, and interrupts it as Ctrl-C does when its time is over."""
+    print(f"{name}: at most {max(seconds, 0):.0f} s", flush=True)
+    begun, cut = time.monotonic(), False
+    with (WORK / "logs" / f"{name}.txt").open("w") as log:
+        log.write(f"$ {' '.join(command)}\n")
+        log.flush()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=dict(course.env), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            process.wait(max(seconds, 0))
+        except subprocess.TimeoutExpired:
+            cut = True
+        finally:
+            _end(process, course.grace)
+    report = Report(name, process.returncode, round(time.monotonic() - begun, 1), cut)
+    print(f"{name}: exit code {report.rc} after {report.seconds} s{', cut off' * cut}", flush=True)
+    return report
+
+
+def _end(process: subprocess.Popen[bytes], grace: float) -> None:
+    """Ends a command and what it has started: first by SIGINT, upon which a run can be gone on with."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+    with suppress(ProcessLookupError):  # children that outlived it
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _figures(part: str) -> dict[str, Any]:
+    """What a part has found, from the files that it wrote."""
+    if part == "tests":
+        with suppress(OSError, ET.ParseError):
+            suite = ET.parse(WORK / "tests.xml").getroot().find("testsuite")  # noqa: S314 - our own file
+            assert suite is not None
+            return {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+        return {}
+    with suppress(OSError, json.JSONDecodeError):
+        return json.loads((WORK / f"{part}.json").read_text())
+    return {}
+
+
+def progress(outputs: Path) -> dict[str, Any]:
+    """Where the run below a folder stands, and when it would be done at the pace of the last command that was in it.
+
+    Validations are counted in; the time before the first row, in which kernels are chosen, is not.
+    """
+    for metrics in sorted(outputs.glob("*/seed0/metrics.jsonl")):
+        folder, timed = metrics.parent, []
+        for line in metrics.read_text().splitlines():
+            with suppress(json.JSONDecodeError):  # a line that a kill cut short
+                row = json.loads(line)
+                if row["timing"]:
+                    timed.append((row["step"], row["timing"]["seconds"]))
+        steps = _steps(folder)
+        first = len(timed) - 1
+        while first > 0 and timed[first - 1][1] < timed[first][1]:  # seconds are counted anew by every command
+            first -= 1
+        found: dict[str, Any] = {"step": timed[-1][0] if timed else 0, "steps": steps}
+        if timed and (measured := timed[-1][0] - timed[first][0]):
+            pace = (timed[-1][1] - timed[first][1]) / measured
+            found |= {"measured_steps": measured, "ms_a_step": round(1000 * pace, 3)}
+            found |= {"projected_minutes": round(steps * pace / 60, 2)}
+            found |= {"minutes_to_the_end": round((steps - found["step"]) * pace / 60, 2)}
+        if (folder / "DONE").is_file():
+            result = json.loads((folder / "result.json").read_text())
+            found["result"] = result[result.get("metric", "accuracy")]
+        return found
+    return {}
+
+
+def _steps(folder: Path) -> int:
+    """`budget.steps` of a run's config.yaml, which is read without PyYAML."""
+    lines = (folder / "config.yaml").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines[lines.index("budget:") :] if line.startswith("  steps:"))
+
+
+def _pending(course: Course) -> list[str]:
+    """The experiments that no stored and no finished run has, in the order of their worth."""
+    names = list(TINY_RUNS)
+    if not course.dry:
+        command = [course.python, "scripts/results.py", "--pending"]
+        asked = subprocess.run(command, cwd=ROOT, env=dict(course.env), capture_output=True, text=True, check=False)
+        if asked.returncode:
+            print(f"runs: what is pending can't be found out: {asked.stderr.strip()}", flush=True)
+        names = asked.stdout.split()
+    return [name for name in names if not list((course.runs / name).glob("*/seed0/DONE"))]
+
+
+def machine(course: Course) -> dict[str, Any]:
+    """What it runs on."""
+    about: dict[str, Any] = {}
+    asked = subprocess.run(
+        [course.python, "-c", ASK], env=dict(course.env), capture_output=True, text=True, check=False
+    )
+    with suppress(json.JSONDecodeError):
+        about = json.loads(asked.stdout)
+    with suppress(OSError):
+        smi = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(smi, capture_output=True, text=True, check=False)
+        about["driver"] = driver.stdout.strip() if driver.returncode == 0 else None
+    return about
+
+
+def write(course: Course, about: Mapping[str, Any], reports: Sequence[Report], seconds: float) -> None:
+    """summary.json and summary.md, as far as things have come."""
+    course.out.mkdir(parents=True, exist_ok=True)
+    parts, runs = ([r for r in reports if (r.name in SHARES) is is_part] for is_part in (True, False))
+    summary = {
+        "machine": about,
+        "budget": course.budget,
+        "seconds": round(seconds, 1),
+        "dry": course.dry,
+        "parts": [asdict(report) for report in parts],
+        "runs": [asdict(report) for report in runs],
+    }
+    (course.out / "summary.json").write_text(json.dumps(summary, indent=1))
+    lines = [f"# make gpu{' (a dry run, with tiny settings)' * course.dry}", ""]
+    lines += [", ".join(f"{key} {value}" for key, value in about.items() if value is not None), ""]
+    lines += [f"{seconds:.0f} of {course.budget:.0f} seconds.", ""]
+    if parts:
+        lines += ["| part | exit code | seconds | found |", "| --- | --- | --- | --- |"]
+        lines += [f"| {r.name} | {_code(r)} | {r.seconds} | {_in_words(r)} |" for r in parts]
+    if runs:
+        columns = ("step", "steps", "measured_steps", "ms_a_step", "projected_minutes", "minutes_to_the_end")
+        lines += ["", f"| experiment | exit code | seconds | {' | '.join(columns)} | result |"]
+        lines += ["| --- " * (len(columns) + 4) + "|"]
+        for r in runs:
+            cells = " | ".join(str(r.found.get(column, "")) for column in columns)
+            result = f"{100 * r.found['result']['mean']:.2f} %" if "result" in r.found else ""
+            lines.append(f"| {r.name} | {_code(r)} | {r.seconds} | {cells} | {result} |")
+        lines += ["", "Minutes are projected from the measured steps, validations counted in, the final test not."]
+    (course.out / "summary.md").write_text("\n".join(lines) + "\n")
+
+
+def _code(report: Report) -> str:
+    return f"{report.rc}{', cut off' * report.cut}"
+
+
+def _in_words(report: Report) -> str:
+    """The figures of a part in a cell; those of a benchmark are rows."""
+    rows = report.found.get("rows", [])
+    if not rows:
+        return ", ".join(f"{key} {value}" for key, value in report.found.items() if isinstance(value, int | float))
+    return "<br>".join(f"{row['work']}: {_ratios(row)}" for row in rows)
+
+
+def _ratios(row: Mapping[str, Any]) -> str:
+    """Of a row: that to the best or to the ceiling, or the time of each peer over ours."""
+    if "ratio" in row:
+        return f"{row['ratio']:.2f}x"
+    peers = {name: found["ratio"] for name, found in row.get("contenders", {}).items() if "ratio" in found}
+    return ", ".join(f"{name} {ratio:.2f}x" for name, ratio in peers.items())
+
+
+def pack(course: Course) -> None:
+    """Pictures as they are; logs and figures, and the runs, each in an archive."""
+    for picture in WORK.glob("*.png"):
+        shutil.copy(picture, course.out)
+    with tarfile.open(course.out / "results.tar.gz", "w:gz") as archive:
+        for path in [*sorted(WORK.glob("*.json")), *sorted(WORK.glob("*.xml")), WORK / "logs"]:
+            archive.add(path, path.name)
+    if course.runs.is_dir():
+        with tarfile.open(course.out / "runs.tar.gz", "w:gz", compresslevel=1) as archive:
+            archive.add(course.runs, "runs")
+
+
+def unpacked(runs: str) -> Path:
+    """Where runs lie: the folder that was named, or that into which the archive of an earlier command is unpacked."""
+    if not runs.endswith(".tar.gz"):
+        return Path(runs).resolve()
+    with tarfile.open(runs) as archive:
+        archive.extractall(WORK, filter="data")
+    return WORK / "runs"
+
+
+def packages() -> tuple[str, dict[str, str]]:
+    """The interpreter of the parts and their environment."""
+    env, path = {**os.environ, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}, [str(ROOT)]
+    python = str(ROOT / ".venv" / "bin" / "python")
+    if (ROOT / "wheels").is_dir():
+        python, carried = sys.executable, ROOT / "build" / "packages"
+        subprocess.run([python, str(ROOT / "scripts" / "install_wheels.py"), str(carried)], check=False)
+        path.append(str(carried))
+    elif not Path(python).exists():
+        python = sys.executable
+    return python, env | {"PYTHONPATH": os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def main() -> int:
+    begun = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    said = os.environ.get
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run, tiny")
+    parser.add_argument("--budget", type=float, default=said("BUDGET", "540"), help="seconds for everything")
+    parser.add_argument("--out", type=Path, default=said("OUT", "outputs/gpu"), help="where results go")
+    parser.add_argument("--runs", default=said("RUNS", str(WORK / "runs")), help="a folder, or an earlier runs.tar.gz")
+    parser.add_argument("--parts", default=said("PARTS", ",".join(SHARES)), help="which, with commas")
+    parser.add_argument(
+        "--experiments", default=said("EXPERIMENTS", ""), help="which, with commas; else what is pending"
+    )
+    given = parser.parse_args()
+    parts, experiments = given.parts.split(","), [name for name in given.experiments.split(",") if name]
+    if unknown := set(parts) - set(SHARES):
+        parser.error(f"there is no part {min(unknown)}; there are {', '.join(SHARES)}")
+    if given.runs.endswith(".tar.gz") and not (Path(given.runs).is_file() and tarfile.is_tarfile(given.runs)):
+        parser.error(f"{given.runs} is no archive of runs")
+    # A shell that starts this in the background has it ignore SIGINT, and the parts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for old in [*WORK.glob("*.*"), *WORK.glob("logs/*")]:  # of an earlier command; its runs stay
+        old.unlink()
+    (WORK / "logs").mkdir(parents=True, exist_ok=True)
+    runs, out = unpacked(given.runs), given.out.resolve()
+    course = Course(given.device, given.budget, out, runs, parts, experiments, *packages())
+    reports: list[Report] = []
+    about = machine(course)
+    if not course.dry and not about.get("memory_gib"):
+        parser.error(f"{course.python} finds no CUDA device; --device cpu is a dry run")
+    write(course, about, reports, time.monotonic() - begun)
+    try:
+        for report in follow(course, begun):
+            reports.append(report)
+            write(course, about, reports, time.monotonic() - begun)
+    finally:
+        pack(course)
+    print((course.out / "summary.md").read_text())
+    return int(any(report.failed for report in reports))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
