@@ -14,7 +14,8 @@ from metavision.bench.peers.learn2learn import Learn2Learn
 from metavision.bench.peers.network import Network
 from metavision.bench.peers.torchopt import TorchOpt
 from metavision.bench.work import Work
-from metavision.engine.mapping import Mapper, fitted
+from metavision.engine.fitting import Wanted, fitted
+from metavision.engine.mapping import Mapper
 from metavision.errors import InputError
 from metavision.types import Episode, Meta, P
 
@@ -67,7 +68,7 @@ def call(name: str, work: Work, what: What, n: int, device: torch.device, dtype:
 def _ours(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What) -> Call:
     mapper = _mapper(algorithm, meta, tasks, what)
     if what == "train":
-        return lambda: algorithm.meta_grad(meta, tasks, mapper)[0]
+        return lambda: mapper.meta_grad(algorithm, meta, tasks)[0]
 
     def solve(params: P, episode: Any) -> torch.Tensor:
         return algorithm.solve(Meta(params, meta.buffers), episode)
@@ -81,10 +82,7 @@ def _ours(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What) -> Call:
 
 def _mapper(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What) -> Mapper:
     """As a run's engine chooses it, with the settings of `conf/engine/native.yaml`."""
-    sample = trees.index(tasks, slice(0, 1))
-    return fitted(
-        algorithm, meta, sample, strategy="auto", chunk=None, memory=4.0, autocast=False, train=what == "train"
-    )
+    return fitted(algorithm, meta, trees.index(tasks, slice(0, 1)), Wanted(), train=what == "train")
 
 
 def differences(work: Work, what: What, n: int, device: torch.device) -> dict[str, float | str]:

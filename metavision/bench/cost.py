@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from metavision.engine.mapping import Footprint
+from metavision.engine.footprint import Footprint
 
 SIDE = 2048  # of the matrices: large enough for a core's and a GPU's best, and 50 MB
 COPIED = 2**26  # numbers, 256 MB: more than caches hold
