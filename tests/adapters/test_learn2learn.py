@@ -32,7 +32,7 @@ def _installed() -> None:
 @pytest.mark.parametrize("norm", ["batch", "running"])
 @pytest.mark.parametrize("name", ["maml", "fomaml", "anil", "metasgd"])
 def test_both_engines_give_the_same_gradients_and_logits(name: str, norm: str) -> None:
-    settings = ["algo.steps=3", "algo.rule.lr=0.2", f"norm={norm}"]
+    settings = ["algo.steps=3", "algo.rule.lr=0.05", f"norm={norm}"]
     native, theirs = built(name, *settings), built(name, *settings, THEIRS)
     assert type(native) is not type(theirs)
     tasks = toy_tasks(tasks=2)
@@ -47,7 +47,7 @@ def test_both_engines_give_the_same_gradients_and_logits(name: str, norm: str) -
             algorithm.predict(meta, algorithm.adapt(meta, episode.support), episode.query.inputs)
             for algorithm in (native.for_evaluation(), theirs.for_evaluation())
         )
-    assert not same.requires_grad
+    assert not same.requires_grad and ours.isfinite().all()
     torch.testing.assert_close(same, ours, rtol=1e-9, atol=1e-12)
 
 
