@@ -33,7 +33,8 @@ from metavision.backbones.conv4 import Conv4
 from metavision.bench.timing import interleaved
 from metavision.cli.parser import Parser
 from metavision.engine import checkpoint, device
-from metavision.engine.mapping import Mapper, fitted
+from metavision.engine.fitting import Wanted, fitted
+from metavision.engine.mapping import Mapper
 from metavision.problems.classification import Classification
 from metavision.records.provenance import provenance
 from metavision.rules.sgd import SGD
@@ -112,7 +113,7 @@ def batch(step: Step, place: torch.device) -> Episode:
 def mapper(step: Step, meta: Meta, tasks: Episode) -> Mapper:
     """As a run's, by default settings."""
     one = trees.index(tasks, slice(0, 1))
-    return fitted(step.algorithm, meta, one, strategy="auto", chunk=None, memory=4.0, autocast=False, train=True)
+    return fitted(step.algorithm, meta, one, Wanted(), train=True)
 
 
 @dataclass
