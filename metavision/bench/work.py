@@ -27,7 +27,7 @@ class Work:
         method: what is learned.
         shape: (C, H, W) of the images.
         filters: channels of Conv4.
-        downsample: how its blocks halve: `stride`, as MAML's network for Omniglot, or `pool`.
+        downsample: how its blocks halve: by `pool`, or `stride`, as in MAML's own network for Omniglot.
         way: classes; likewise `shot` and `query`, images a class.
         steps: of the inner loop.
         lr: of the inner loop.
@@ -94,14 +94,16 @@ class Work:
         return replace(self, shape=(self.shape[0], 16, 16), filters=4, shot=1, query=1)
 
 
-def _omniglot(name: str, method: Literal["maml", "fomaml"], shot: int) -> Work:
-    """MAML's network for Omniglot, and its tasks, with as many queries as shots."""
+def _omniglot(
+    name: str, method: Literal["maml", "fomaml"], shot: int, downsample: Literal["stride", "pool"] = "pool"
+) -> Work:
+    """Tasks of Omniglot's size, with as many queries as shots; strides are those of MAML's own network."""
     return Work(
         name=name,
         method=method,
         shape=OMNIGLOT,
         filters=64,
-        downsample="stride",
+        downsample=downsample,
         shot=shot,
         query=shot,
         lr=0.4,
@@ -117,6 +119,8 @@ def _photo(name: str, method: Literal["maml", "fomaml", "anil"], shot: int, step
 TRAIN = (
     _omniglot("MAML 28 px 5w1s", "maml", 1),
     _omniglot("MAML 28 px 5w5s", "maml", 5),
+    _omniglot("MAML 28 px strided 5w1s", "maml", 1, "stride"),
+    _omniglot("MAML 28 px strided 5w5s", "maml", 5, "stride"),
     _photo("MAML 84 px 5w1s", "maml", 1),
     _photo("MAML 84 px 5w5s", "maml", 5),
     _photo("MAML 84 px 5w1s 10 steps", "maml", 1, 10),

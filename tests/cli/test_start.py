@@ -1,5 +1,6 @@
 """What a run does not wait for at its start."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -67,3 +68,39 @@ def test_a_tracker_starts_beside_the_run_and_hears_all_in_order(
     assert tracker.heard == ["start", *(f"row {step}" for step in range(logs)), "finish"]
     assert capsys.readouterr().err.count("it is there") == 1
     assert all(row["timing"]["peak_memory"] == 7 for row in run.metrics()) and len(run.metrics()) == logs
+
+
+FAULTS = """
+import resource, sys
+import {first}
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+b"x" * int(sys.argv[1])
+before = faults()
+for _ in range(20): b"x" * int(sys.argv[1])
+print(faults() - before)
+"""
+
+
+def faults(first: str, **environment: str) -> int:
+    """Pages that are faulted in by a block of 32 MiB, taken and freed twenty times."""
+    code = FAULTS.format(first=first)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "33554432"], check=True, capture_output=True, text=True, env=kept | environment
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="not glibc")
+def test_large_blocks_are_kept_unless_the_user_says_otherwise() -> None:
+    ours = faults("metavision.cli.process")
+    for own in ({"MALLOC_MMAP_THRESHOLD_": "1000000"}, {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1000000"}):
+        assert faults("metavision.cli.process", **own) > 5 * (ours + 20)
+
+
+def test_the_library_changes_nothing_in_a_process() -> None:
+    code = "import os, sys, metavision; metavision.load; print(os.environ.get('OMP_WAIT_POLICY')); "
+    code += "print('metavision.cli.process' in sys.modules)"
+    kept = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=kept)
+    assert done.stdout.split() == ["None", "False"]
