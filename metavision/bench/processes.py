@@ -57,7 +57,7 @@ class Job:
 class Process:
     """A contender's process: it does what it is asked through a pipe, and ends when that is closed.
 
-    So it ends with this process, however that ends; what it is told to do is done first.
+    So it ends with this process, however that ends.
     """
 
     def __init__(self, job: Job) -> None:
