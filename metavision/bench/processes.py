@@ -122,6 +122,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
     What `metavision` sets for itself, it sets in the process (`Job.door`).
     """
-    kept = {key: value for key, value in given.items() if key != "OMP_WAIT_POLICY" and not key.startswith("MALLOC_")}
+    ours = ("OMP_WAIT_POLICY", "GLIBC_TUNABLES", "MALLOC_")
+    kept = {key: value for key, value in given.items() if not key.startswith(ours)}
     here = str(Path(metavision.__file__).parent.parent)
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, (here, given.get("PYTHONPATH"))))}
