@@ -14,14 +14,19 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 TURN = 0.25  # seconds at least, so that what is short is not lost in the machine's noise
 
 
-def main() -> int:
+def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a package prints is no answer
+
+    questions: SimpleQueue[str] = SimpleQueue()
+    Thread(target=_listen, args=[questions], daemon=True).start()
 
     def answer(**found: Any) -> None:
         answers.write(json.dumps(found) + "\n")
@@ -29,12 +34,18 @@ def main() -> int:
 
     try:
         handlers = _prepared(sys.argv[1])
-        for question in sys.stdin:
-            answer(**handlers[question.strip()]())
+        while True:
+            answer(**handlers[questions.get()]())
     except Exception as error:  # of any kind, and of foreign packages: whoever asks reports it
         answer(error=f"{type(error).__name__}: {error}")
-        return 1
-    return 0
+        os._exit(1)  # not through Python's own end, which waits for who listens
+
+
+def _listen(questions: SimpleQueue[str]) -> None:
+    """Hands over what is asked; once nobody can ask any more, ends the process at once, whatever it is at."""
+    for question in sys.stdin:
+        questions.put(question.strip())
+    os._exit(0)
 
 
 def _prepared(job_text: str) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -74,4 +85,4 @@ def _prepared(job_text: str) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,7 +17,7 @@ def growth(call: Callable[[], object], device: torch.device) -> int | None:
     On a CPU: the process's resident memory as Linux counts it (VmRSS before, VmHWM after), with freed blocks given back
     first and the peak set anew. On CUDA: what torch has allocated, without what its allocator keeps.
     """
-    gc.collect()
+    give_back(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -27,12 +27,24 @@ def growth(call: Callable[[], object], device: torch.device) -> int | None:
     if not CLEAR.exists():
         call()
         return None
+    CLEAR.write_text("5")  # the peak is what is resident now
+    before = resident()
+    call()
+    return max(_status("VmHWM") - before, 0)
+
+
+def give_back(device: torch.device) -> None:
+    """Returns what is freed but kept to the system."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
-    CLEAR.write_text("5")  # the peak is what is resident now
-    resident = _status("VmRSS")
-    call()
-    return max(_status("VmHWM") - resident, 0)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return _status("VmRSS")
 
 
 def _status(key: str) -> int:

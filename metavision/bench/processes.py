@@ -57,7 +57,7 @@ class Job:
 class Process:
     """A contender's process: it does what it is asked through a pipe, and ends when that is closed.
 
-    So it ends with this process, however that ends; what it is told to do is done first.
+    So it ends with this process, however that ends.
     """
 
     def __init__(self, job: Job) -> None:
@@ -122,6 +122,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
     What `metavision` sets for itself, it sets in the process (`Job.door`).
     """
-    kept = {key: value for key, value in given.items() if key != "OMP_WAIT_POLICY" and not key.startswith("MALLOC_")}
+    ours = ("OMP_WAIT_POLICY", "GLIBC_TUNABLES", "MALLOC_")
+    kept = {key: value for key, value in given.items() if not key.startswith(ours)}
     here = str(Path(metavision.__file__).parent.parent)
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, (here, given.get("PYTHONPATH"))))}

@@ -15,8 +15,8 @@ Row = Mapping[str, Any]
 def turns(rows: Sequence[Row]) -> list[RenderableType]:
     """Of `bench train` and `bench adapt`: how fast and how large each contender is."""
     peers = _peers(rows)
-    fast = _table("time: of ours in ms a task, of peers as a multiple of it", "work", "ours", *peers, "quartiles")
-    large = _table("peak memory in MiB; GFLOP a task, and % of the ceiling", "work", "ours", *peers, "GFLOP", "%")
+    fast = _table("work", "ours", *peers, "quartiles")
+    large = _table("work", "ours", *peers, "GFLOP", "%")
     for row in rows:
         timed = row["contenders"]
         ours = timed[OURS]
@@ -26,25 +26,27 @@ def turns(rows: Sequence[Row]) -> list[RenderableType]:
         sizes = (_mebibytes(timed[peer]["peak"]) if peer in timed else "-" for peer in peers)
         flops = f"{row['flops'] / row['tasks'] / 1e9:.2f}"
         large.add_row(row["work"], _mebibytes(ours["peak"]), *sizes, flops, f"{100 * row['reached']:.0f}")
-    return [fast, large]
+    about_time = "time: of ours in ms a task, of peers as a multiple of it"
+    about_memory = "peak memory in MiB; GFLOP a task, and % of the ceiling in the time taken"
+    return [about_time, fast, about_memory, large]  # not titles, which are folded where a table is narrow
 
 
 def startup(rows: Sequence[Row]) -> list[RenderableType]:
     """Of `bench startup`."""
-    table = _table("seconds of a new process", "command", "clock", "CPU", "its heaviest imports")
+    table = _table("command", "clock", "CPU", "its heaviest imports")
     table.columns[-1].justify = "left"
     for row in rows:
         if "wall" in row:
             heavy = {name: value for name, value in row["imports"].items() if name != "all" and value >= 0.05}
             heaviest = ", ".join(f"{name} {value:.1f}" for name, value in heavy.items())
             table.add_row(row["work"], f"{row['wall']:.2f}", f"{row['cpu']:.2f}", heaviest)
-    return [table]
+    return ["seconds of a new process", table]
 
 
 def episodes(rows: Sequence[Row]) -> list[RenderableType]:
     """Of `bench data` and `bench evaluate`: milliseconds of each of those that were timed."""
     who = list(dict.fromkeys(key.removesuffix(" ms") for row in rows for key in row if key.endswith(" ms")))
-    table = _table(None, "work", *who, "faster than the best")
+    table = _table("work", *who, "faster than the best")
     for row in rows:
         times = (f"{row[f'{name} ms']:.2f}" if f"{name} ms" in row else "-" for name in who)
         table.add_row(row["work"], *times, f"{row['ratio']:.1f}x")
@@ -69,8 +71,8 @@ def _peers(rows: Sequence[Row]) -> list[str]:
     return [name for name in timed if name not in (OURS, SAME_ALLOCATOR)]
 
 
-def _table(title: str | None, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=not i)
     return table

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from metavision.bench import memory
 from metavision.bench.contenders import OURS, TOLERANCE, What, differences
 from metavision.bench.processes import ContenderFailed, Job, Process
 from metavision.bench.work import Work
@@ -75,6 +76,7 @@ def rows(works: Sequence[Work], plan: Plan, ceiling: dict[str, float]) -> Iterat
 
 def _row(work: Work, plan: Plan, ceiling: dict[str, float]) -> Row:
     apart = differences(work, plan.what, min(COMPARED, plan.count(work)), plan.device)
+    memory.give_back(plan.device)  # double precision took gigabytes, which contenders need now
     missing = {name: why for name, found in apart.items() if (why := _fault(found))}
     names = [OURS, *(name for name in apart if name not in missing)]
     if FIRST in names and plan.device.type == "cpu":

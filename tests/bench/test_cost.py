@@ -37,3 +37,13 @@ def test_memory_is_what_a_call_holds_at_its_peak() -> None:
     assert memory.growth(one_after_another, CPU) == pytest.approx(2**26, rel=0.1)
     assert memory.growth(both, CPU) == pytest.approx(2**27, rel=0.1)
     assert before[0] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_what_is_freed_is_given_back() -> None:
+    """However the process keeps memory: blocks among others that stay, which no allocator returns by itself."""
+    blocks = [torch.ones(2**12) for _ in range(2**12)]  # 64 MiB, in the heap
+    held = memory.resident()
+    blocks = blocks[::16]
+    memory.give_back(CPU)
+    assert held - memory.resident() > 2**25 and len(blocks) == 2**8
