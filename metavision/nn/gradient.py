@@ -9,8 +9,11 @@ from torch.autograd.function import Function, once_differentiable
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import get_device_states, set_device_states
 
+from metavision import trees
 from metavision.nn.modes import modes, under
 from metavision.types import P
+
+_HOLE = object()
 
 
 def transformed() -> bool:
@@ -26,16 +29,21 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
     Args:
         function: of a tree, and of anything.
         at: where the gradient is taken.
-        rest: further arguments.
+        rest: further arguments; all that is to be differentiated through is in them or in `at`.
         constant: whether nobody will differentiate what is returned.
     """
     if constant:
         at = {name: tensor.detach() for name, tensor in at.items()}
     if transformed():
         return func.grad(function)(at, *rest)
-    differentiable = torch.is_grad_enabled() and not constant
+    tensors = trees.tensors((at, rest))
+    differentiable = torch.is_grad_enabled() and not constant and any(tensor.requires_grad for tensor in tensors)
     with torch.enable_grad():
-        at = {name: p if differentiable and p.requires_grad else p.detach().requires_grad_() for name, p in at.items()}
+        # Views, so that a head that was made from the backbone counts as a variable of its own.
+        at = {
+            name: p.view_as(p) if differentiable and p.requires_grad else p.detach().requires_grad_()
+            for name, p in at.items()
+        }
         value = function(at, *rest)
         slopes = torch.autograd.grad(
             value, list(at.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
@@ -43,8 +51,8 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
     return dict(zip(at, slopes, strict=True))
 
 
-def step(function: Callable[..., Any], *trees: Any) -> Any:
-    """`function(*trees)`; where the engine asks for it, done again in the backward pass in the place of its graph.
+def step(function: Callable[..., Any], *given: Any) -> Any:
+    """`function(*given)`; where the engine asks for it, done again in the backward pass in the place of its graph.
 
     Reference:
         Training Deep Nets with Sublinear Memory Cost (Chen et al., 2016), https://arxiv.org/abs/1604.06174. Unlike
@@ -52,45 +60,50 @@ def step(function: Callable[..., Any], *trees: Any) -> Any:
 
     Args:
         function: of trees of tensors and None, to such a tree; all that is differentiated is among its arguments.
-        trees: the arguments.
+        given: the arguments.
     """
     if not modes().recompute or transformed() or not torch.is_grad_enabled():
-        return function(*trees)
-    leaves, structure = pytree.tree_flatten(trees)
-    shape: Any = None  # of what is returned
+        return function(*given)
+    leaves, structure = pytree.tree_flatten(given)
+    kept: list[Any] = []  # of what is returned: the leaves, a hole for each tensor, and their structure
 
-    def flat(*leaves: Any) -> tuple[Any, ...]:
-        nonlocal shape
-        out, shape = pytree.tree_flatten(function(*pytree.tree_unflatten(leaves, structure)))
-        return tuple(out)
+    def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
+        out, shape = pytree.tree_flatten(function(*pytree.tree_unflatten(_filled(leaves, tensors), structure)))
+        kept[:] = [_HOLE if isinstance(leaf, Tensor) else leaf for leaf in out], shape
+        return tuple(leaf for leaf in out if isinstance(leaf, Tensor))
 
-    return pytree.tree_unflatten(_Again.apply(flat, *leaves), shape)
+    made = _Again.apply(flat, *trees.tensors(given))
+    rest, shape = kept
+    return pytree.tree_unflatten(_filled(rest, made), shape)
 
 
 class _Again(Function):
     """Forward without a graph; backward with one, of the same random draws."""
 
     @staticmethod
-    def forward(ctx: Any, function: Callable[..., tuple[Any, ...]], *leaves: Any) -> tuple[Any, ...]:
+    def forward(ctx: Any, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.function, ctx.modes = function, modes()
-        ctx.draws = torch.get_rng_state(), *get_device_states(*leaves)
-        ctx.save_for_backward(*leaves)
-        return function(*leaves)
+        ctx.draws = torch.get_rng_state(), *get_device_states(*tensors)
+        ctx.save_for_backward(*tensors)
+        return function(*tensors)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         draws, devices, states = ctx.draws
-        leaves = [leaf if leaf is None else _again(leaf) for leaf in ctx.saved_tensors]
-        moved = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
+        tensors = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in ctx.saved_tensors]
         with torch.random.fork_rng(devices), torch.enable_grad(), under(ctx.modes):
             torch.set_rng_state(draws)
             set_device_states(devices, states)
-            out = ctx.function(*leaves)
-        ends, given = zip(*((o, c) for o, c in zip(out, cotangents, strict=True) if o is not None), strict=True)
-        slopes = iter(torch.autograd.grad(ends, moved, given, allow_unused=True))
-        return None, *(next(slopes) if leaf is not None and leaf.requires_grad else None for leaf in leaves)
+            out = ctx.function(*tensors)
+        ends = [(end, cotangent) for end, cotangent in zip(out, cotangents, strict=True) if end.requires_grad]
+        moved = [tensor for tensor in tensors if tensor.requires_grad]
+        last, given = ([pair[side] for pair in ends] for side in (0, 1))
+        slopes = iter(torch.autograd.grad(last, moved, given, allow_unused=True))
+        return None, *(next(slopes) if tensor.requires_grad else None for tensor in tensors)
 
 
-def _again(leaf: Tensor) -> Tensor:
-    return leaf.detach().requires_grad_(leaf.requires_grad)
+def _filled(leaves: list[Any], tensors: tuple[Tensor, ...]) -> list[Any]:
+    """The leaves, with these tensors in the place of theirs, or in that of holes."""
+    rest = iter(tensors)
+    return [next(rest) if leaf is _HOLE or isinstance(leaf, Tensor) else leaf for leaf in leaves]

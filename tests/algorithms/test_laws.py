@@ -97,7 +97,7 @@ def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
         params = trees.add(meta.params, trees.scale(direction, t))
         return torch.stack([score(algorithm, Meta(params, {}), one(tasks, i))[0] for i in range(2)]).mean()
 
-    h = 1e-6
+    h = 1e-7
     slope = (loss(h) - loss(-h)) / (2 * h)
     expected = torch.stack([(grads[key] * direction[key]).sum() for key in grads]).sum()
     torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-7)
