@@ -23,10 +23,10 @@ demo: setup  ## train and test on the built-in data, some minutes on a CPU
 	$(BIN)/metavision train
 
 test: setup  ## the tests, offline, some minutes
-	$(BIN)/python -m pytest $(TOGETHER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TOGETHER)
 
 test-slow: setup  ## the slow tests too
-	$(BIN)/python -m pytest $(TOGETHER) -m 'not gpu and not network'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TOGETHER) -m 'not gpu and not network'
 
 smoke: setup  ## every algorithm learns: all of them on glyphs, under a minute each, in one table
 	$(BIN)/metavision train -m algo=$(shell ls conf/algo | sed 's/.yaml//' | paste -sd,) budget=smoke backbone.filters=16 \

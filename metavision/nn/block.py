@@ -139,28 +139,39 @@ class _RestBackward(Function):
         out: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         g = torch.ops.aten.threshold_backward(cotangent.contiguous(memory_format=LAST), out, 0)
-        total, s = g.sum(EACH, keepdim=True), (g * u).sum(EACH, keepdim=True)
-        n, slope = y.numel() // y.shape[1], r * s
+        g_sum, gu = g.sum(EACH, keepdim=True), (g * u).sum(EACH, keepdim=True)
+        n, slope = y.numel() // y.shape[1], r * gu
         e = _up(g, y, index).addcmul_(y, slope, value=-1 / n)
-        e.sub_(torch.addcmul(total, slope, mean, value=-1), alpha=1 / n).mul_(r)
-        ctx.save_for_backward(y, scale, sign, mean, r, u, index, out, g, s, e)
+        e.sub_(torch.addcmul(g_sum, slope, mean, value=-1), alpha=1 / n).mul_(r)
+        ctx.save_for_backward(y, scale, sign, mean, r, u, index, out, g, gu, e)
         ctx.set_materialize_grads(False)
-        return e * _times(scale, sign), _times(s, sign), total
+        return e * _times(scale, sign), _times(gu, sign), g_sum
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, y_: Tensor | None, s_: Tensor | None, b_: Tensor | None) -> tuple[Tensor | None, ...]:
-        y, scale, sign, mean, r, u, index, out, g, s, e = ctx.saved_tensors
+    def backward(
+        ctx: Any, y_: Tensor | None, scale_: Tensor | None, shift_: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        y, scale, sign, mean, r, u, index, out, g, gu, e = ctx.saved_tensors
         zero = torch.zeros_like(scale)
-        scale, s_, b_ = _times(scale, sign), zero if s_ is None else _times(s_, sign), zero if b_ is None else b_
+        scale, scale_, shift_ = (
+            _times(scale, sign),
+            zero if scale_ is None else _times(scale_, sign),
+            zero if shift_ is None else shift_,
+        )
         t = torch.zeros_like(y) if y_ is None else (y_ - y_.mean(EACH, keepdim=True)).mul_(r)
         p = (y * t).mean(EACH, keepdim=True).mul_(r)  # m(h t), as m(t) = 0
         u_ = _down(t, y, index).addcmul(u, p, value=-1)
         d = (g * u_).sum(EACH, keepdim=True)
-        z_ = torch.addcmul(b_, u, s_).addcmul_(u_, scale)
+        z_ = torch.addcmul(shift_, u, scale_).addcmul_(u_, scale)
         factor = scale * r * (-y.shape[1] / y.numel())
-        slope = factor * torch.addcmul(d, s, p, value=-1) * r  # D h + S h' = (D - S p) h + S t
-        by_y = (e * torch.addcmul(s_, scale, p, value=-1)).addcmul_(y, slope).addcmul_(t, factor * s).sub_(slope * mean)
+        slope = factor * torch.addcmul(d, gu, p, value=-1) * r  # D h + S h' = (D - S p) h + S t
+        by_y = (
+            (e * torch.addcmul(scale_, scale, p, value=-1))
+            .addcmul_(y, slope)
+            .addcmul_(t, factor * gu)
+            .sub_(slope * mean)
+        )
         return torch.ops.aten.threshold_backward(z_, out, 0), by_y, _times(d, sign), *[None] * 6
 
 

@@ -28,6 +28,7 @@ def test_a_row_for_every_command() -> None:
     assert "No module named 'nosuchpackage'" in broken["missing"]["broken"] and "wall" not in broken
 
 
+@pytest.mark.slow
 def test_the_first_step_is_reached(tmp_path: Path) -> None:
     """The program that ends with it knows the engine's observer, and complains if no step was taken."""
     program = startup.FIRST_STEP.replace('"rerun=true"', '"rerun=true", "backbone.filters=4", "episode.query=1"')
