@@ -66,10 +66,11 @@ def draw(rows: Sequence[Row], title: str, below: str, path: Path) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=38)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=40)
     if rows:
+        above = 1 + 0.25 / (0.62 * len(rows))  # a quarter of an inch, where learn2learn's name stands
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1.04), ncols=len(shown), frameon=False, fontsize=8, borderaxespad=0.3,
+            loc="lower left", bbox_to_anchor=(0, above), ncols=len(shown), frameon=False, fontsize=8, borderaxespad=0.3,
             borderpad=0, handlelength=1, handleheight=1,
         )  # fmt: skip
     figure.supxlabel(below, fontsize=7.5, color=FAINT, x=0.01, ha="left")

@@ -58,15 +58,15 @@ def call(name: str, work: Work, what: What, n: int, device: torch.device, dtype:
         algorithm = algorithm.for_evaluation()
         meta = algorithm.calibrate(meta, tasks.support.x.flatten(0, 1))
     if name == OURS:
-        return _ours(algorithm, meta, tasks, what)
+        return _ours(algorithm, meta, tasks, what, work.recompute)
     peer = PEERS[name](work, Network(work, meta, device, dtype))
     if what == "train":
         return lambda: peer.meta_grad(tasks)
     return lambda: {"logits": peer.answers(trees.index(tasks, 0))}
 
 
-def _ours(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What) -> Call:
-    mapper = _mapper(algorithm, meta, tasks, what)
+def _ours(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What, recompute: bool | None) -> Call:
+    mapper = _mapper(algorithm, meta, tasks, what, recompute)
     if what == "train":
         return lambda: mapper.meta_grad(algorithm, meta, tasks)[0]
 
@@ -80,9 +80,10 @@ def _ours(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What) -> Call:
     return answers
 
 
-def _mapper(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What) -> Mapper:
+def _mapper(algorithm: Algorithm, meta: Meta, tasks: Episode, what: What, recompute: bool | None) -> Mapper:
     """As a run's engine chooses it, with the settings of `conf/engine/native.yaml`."""
-    return fitted(algorithm, meta, trees.index(tasks, slice(0, 1)), Wanted(), train=what == "train")
+    wanted = Wanted(recompute=recompute)
+    return fitted(algorithm, meta, trees.index(tasks, slice(0, 1)), wanted, train=what == "train")
 
 
 def differences(work: Work, what: What, n: int, device: torch.device) -> dict[str, float | str]:

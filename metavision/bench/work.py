@@ -32,6 +32,7 @@ class Work:
         steps: of the inner loop.
         lr: of the inner loop.
         meta_batch: tasks of an outer step, as published.
+        recompute: `engine.recompute` of ours.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Work:
     steps: int = 5
     lr: float = 0.1
     meta_batch: int = 4
+    recompute: bool | None = None
 
     @property
     def first_order(self) -> bool:
@@ -111,9 +113,11 @@ def _omniglot(
     )
 
 
-def _photo(name: str, method: Literal["maml", "fomaml", "anil"], shot: int, steps: int = 5) -> Work:
+def _photo(
+    name: str, method: Literal["maml", "fomaml", "anil"], shot: int, steps: int = 5, recompute: bool | None = None
+) -> Work:
     """MAML's network for mini-ImageNet."""
-    return Work(name=name, method=method, shape=PHOTO, filters=32, shot=shot, steps=steps, lr=0.01)
+    return Work(name=name, method=method, shape=PHOTO, filters=32, shot=shot, steps=steps, lr=0.01, recompute=recompute)
 
 
 TRAIN = (
@@ -124,6 +128,7 @@ TRAIN = (
     _photo("MAML 84 px 5w1s", "maml", 1),
     _photo("MAML 84 px 5w5s", "maml", 5),
     _photo("MAML 84 px 5w1s 10 steps", "maml", 1, 10),
+    _photo("MAML 84 px 10 steps again", "maml", 1, 10, recompute=True),
     _omniglot("FOMAML 28 px 5w1s", "fomaml", 1),
     _omniglot("FOMAML 28 px 5w5s", "fomaml", 5),
     _photo("FOMAML 84 px 5w1s", "fomaml", 1),

@@ -107,13 +107,13 @@ class _Rest(Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, scale: Tensor, shift: Tensor, pool: bool) -> Tensor:
-        mean = y.mean(EACH, keepdim=True)
-        h = y - mean
-        r = (h * h).mean(EACH, keepdim=True).add_(EPSILON).rsqrt_()  # not var_mean: thirty times as long on a CPU
+        # In one pass, where torch.var_mean takes thirty times as long on a CPU.
+        mean, var = torch.batch_norm_update_stats(y, None, None, 0.0)
+        mean, r = mean.view(scale.shape), var.view(scale.shape).add_(EPSILON).rsqrt_()
         sign = torch.copysign(torch.ones_like(scale), scale) if pool else None
         if sign is not None:
             r.mul_(sign)
-        h.mul_(r)
+        h = torch.addcmul(-mean * r, y, r)
         u, index = F.max_pool2d(h, 2, return_indices=True) if pool else (h, None)
         out = torch.addcmul(shift, u, _times(scale, sign)).relu_()
         ctx.save_for_backward(y, scale, sign, mean, r, u, index, out)
@@ -121,7 +121,7 @@ class _Rest(Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        return *_RestBackward.apply(cotangent, *ctx.saved_tensors), None
+        return *_RestBackward.apply(cotangent, *ctx.saved_tensors, torch.is_grad_enabled()), None
 
 
 class _RestBackward(Function):
@@ -137,12 +137,15 @@ class _RestBackward(Function):
         u: Tensor,
         index: Tensor | None,
         out: Tensor,
+        again: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         g = torch.ops.aten.threshold_backward(cotangent.contiguous(memory_format=LAST), out, 0)
         g_sum, gu = g.sum(EACH, keepdim=True), (g * u).sum(EACH, keepdim=True)
-        n, slope = y.numel() // y.shape[1], r * gu
-        e = _up(g, y, index).addcmul_(y, slope, value=-1 / n)
-        e.sub_(torch.addcmul(g_sum, slope, mean, value=-1), alpha=1 / n).mul_(r)
+        n, slope = y.numel() // y.shape[1], r * r * gu
+        e = _up(g * r, y, index).addcmul_(y, slope, value=-1 / n)
+        e.sub_(torch.addcmul(r * g_sum, slope, mean, value=-1), alpha=1 / n)
+        if not again:  # nobody differentiates this
+            return e.mul_(_times(scale, sign)), _times(gu, sign), g_sum
         ctx.save_for_backward(y, scale, sign, mean, r, u, index, out, g, gu, e)
         ctx.set_materialize_grads(False)
         return e * _times(scale, sign), _times(gu, sign), g_sum
@@ -172,7 +175,7 @@ class _RestBackward(Function):
             .addcmul_(t, factor * gu)
             .sub_(slope * mean)
         )
-        return torch.ops.aten.threshold_backward(z_, out, 0), by_y, _times(d, sign), *[None] * 6
+        return torch.ops.aten.threshold_backward(z_, out, 0), by_y, _times(d, sign), *[None] * 7
 
 
 def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -191,9 +194,9 @@ def _times(channels: Tensor, sign: Tensor | None) -> Tensor:
 
 
 def _up(g: Tensor, like: Tensor, index: Tensor | None) -> Tensor:
-    """The transpose of pooling: each number goes to where the maximum was; a tensor of its own."""
+    """The transpose of pooling: each number goes to where the maximum was."""
     if index is None:
-        return g.clone()
+        return g
     return torch.ops.aten.max_pool2d_with_indices_backward(g, like, [2, 2], [2, 2], [0, 0], [1, 1], False, index)
 
 
