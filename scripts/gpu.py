@@ -19,6 +19,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,14 @@ def call(course: Course, name: str, command: Sequence[str], seconds: float) -> R
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
         process = subprocess.Popen(
-            command, cwd=ROOT, env=dict(course.env), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=dict(course.env),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # What a shell starts in the background ignores SIGINT, and its children with it.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )
         try:
             process.wait(max(seconds, 0))

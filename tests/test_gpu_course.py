@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -35,8 +36,19 @@ def course(tmp_path: Path, budget: float, *parts: str) -> gpu.Course:
     return gpu.Course("cpu", budget, tmp_path / "out", tmp_path / "runs", parts, (), sys.executable, env)
 
 
-def test_a_command_is_interrupted_when_its_time_is_over_and_killed_if_that_does_not_help(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ignored", [False, True], ids=["in front", "in the background"])
+def test_a_command_is_interrupted_when_its_time_is_over_and_killed_if_that_does_not_help(
+    tmp_path: Path, ignored: bool
+) -> None:
     here = course(tmp_path, 25.0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        _interrupted(here)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupted(here: Any) -> None:
     for code, expected in ((POLITE, 130), (STUBBORN, -9)):
         report = gpu.call(here, "part", [sys.executable, "-c", code], 1.5)
         assert (report.rc, report.cut, report.failed) == (expected, True, False)
