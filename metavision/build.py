@@ -30,7 +30,7 @@ from metavision.engine.fitting import Wanted, candidates, fitted
 from metavision.engine.mapping import Mapper
 from metavision.engine.optimizing import spare_the_compiler
 from metavision.engine.schedules import Schedule
-from metavision.engine.tuning import tuned
+from metavision.engine.tuning import REPAYS, tuned
 from metavision.errors import InputError
 from metavision.records.provenance import code
 from metavision.tracking.base import Tracker
@@ -39,7 +39,6 @@ from metavision.types import Meta
 Config = Mapping[str, Any]
 Tasks = Episodes | OwnEpisodes | Minibatches
 
-REPAYS = 500  # outer steps; measuring takes as long as ten to thirty of them
 MOST_TIMED = 8  # tasks on a CPU, where time grows with their number
 
 

@@ -71,8 +71,7 @@ def _prepared(job_text: str) -> dict[str, Callable[[], dict[str, Any]]]:
         wall, cpu, calls, taken = time.perf_counter(), time.process_time(), 0, 0.0
         while taken < TURN:
             call()
-            if place.type == "cuda":
-                torch.cuda.synchronize(place)
+            device.wait(place)
             calls, taken = calls + 1, time.perf_counter() - wall
         return {"cpu": (time.process_time() - cpu) / calls, "wall": taken / calls}
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from metavision.engine import device as devices
 from metavision.engine.footprint import Footprint
 
 SIDE = 2048  # of the matrices: large enough for a core's and a GPU's best, and 50 MB
@@ -46,8 +47,6 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif torch.get_num_threads() == 1:
-        return time.process_time()
-    return time.perf_counter()
+    devices.wait(device)
+    by_cpu = device.type != "cuda" and torch.get_num_threads() == 1
+    return time.process_time() if by_cpu else time.perf_counter()

@@ -43,12 +43,13 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
         raise InputError(f"there is no reference {min(unknown)}{suggestion(min(unknown), REFERENCES)}")
     engine = config["engine"]
     place = device.resolve(config["device"])
-    number = engine["threads"] or (None if config["rerun"] else _threads_so_far(run))
-    device.configure(engine["precision"], deterministic=engine["deterministic"], threads=number)
-    data = build.dataset(config)
     # A run goes on as it was begun, with the same bits, even where another measurement would choose otherwise.
     goes_on = run.checkpoint("last").is_file() and not config["rerun"]
-    plan = plan_of(config, data, place, run.read("provenance.json").get("execution", {}) if goes_on else {})
+    begun = run.read("provenance.json") if goes_on else {}
+    number = engine["threads"] or _threads(begun)
+    device.configure(engine["precision"], deterministic=engine["deterministic"], threads=number)
+    data = build.dataset(config)
+    plan = plan_of(config, data, place, begun.get("execution", {}))
     if number is None and place.type == "cpu":
         torch.set_num_threads(threads.chosen(plan))
     execution = build.execution(config, plan.train_mapper, place)
@@ -140,9 +141,9 @@ def plan_of(
     )
 
 
-def _threads_so_far(run: Run) -> int | None:
+def _threads(begun: Mapping[str, Any]) -> int | None:
     """By which a run was begun, if these are here: the order in which they sum is seen in the last bits."""
-    number = run.read("provenance.json").get("threads") if run.checkpoint("last").is_file() else None
+    number = begun.get("threads")
     return number if number is None or number <= threads.available() else None
 
 

@@ -17,9 +17,9 @@ from metavision.console import note
 from metavision.engine.device import THREADS
 from metavision.engine.remembered import remembered
 from metavision.engine.train import Plan
+from metavision.engine.tuning import REPAYS
 from metavision.records.provenance import code
 
-REPAYS = 500  # outer steps; a comparison takes as long as eight of them
 ROUNDS = 3
 SECONDS = 10.0  # of a comparison, after which no further round begins
 GAIN = 0.9  # of the time: those that gain less are left to others

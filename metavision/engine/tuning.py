@@ -12,6 +12,7 @@ from metavision.engine.mapping import Mapper
 from metavision.engine.remembered import remembered
 from metavision.errors import InputError
 
+REPAYS = 500  # outer steps: a run of fewer does not repay a measurement, which takes as long as ten to thirty
 ROUNDS = 5
 SECONDS = 20.0  # after which no further round begins
 HOPELESS = 1.5  # times as slow as the fastest: not measured again
