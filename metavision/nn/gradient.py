@@ -24,7 +24,8 @@ def transformed() -> bool:
 def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool = False) -> P:
     """The gradient of `function(at, *rest)`, a scalar, by `at`; zero where that has no part in it.
 
-    Outside of torch.func's transforms it is plain autograd's, which has a third of the overhead.
+    Outside of torch.func's transforms it is plain autograd's: a small MAML step takes an eighth less time, and blocks
+    can take their derivatives by formulas of their own.
 
     Args:
         function: of a tree, and of anything.
