@@ -5,8 +5,8 @@ are few, half of them on pooled maps. With m(.) the mean over the N numbers of a
 
     c = y - m(y)    r = 1 / sqrt(m(c^2) + epsilon)    h = r c    u = pool(h)    z = s u + b    out = relu(z),
 
-pooling before the scale, which is the same where s >= 0; the sign of a negative s is moved into r, for which all below
-holds as well. For a cotangent G of out, let g = G [out > 0], S = sum(g u), `up` be the transpose of pooling, and e the
+pooling before the scale, which is the same where s >= 0; of a channel with a negative s, kernel and scale change sign.
+For a cotangent G of out, let g = G [out > 0], S = sum(g u), `up` be the transpose of pooling, and e the
 gradient of S by y:
 
     e = r (up(g) - sum(g) / N - h S / N)    dy = s e    ds = S    db = sum(g).
@@ -22,6 +22,7 @@ has the slope -r^2 h / N and p the slope r (h' - p h) / N,
     (s' - s p) e - s r (D h + S h') / N.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ from metavision.nn.normalisation import EPSILON, Norm
 
 LAST = torch.channels_last
 EACH = (0, 2, 3)  # what a channel's numbers lie along
+CACHED = (
+    2**22
+)  # bytes of a map that are worked on at a time: 2 to 8 MiB took three quarters of the time of a whole one of 22
 
 
 def applies(x: Tensor, norm: object, mask: Tensor | None) -> bool:
@@ -63,6 +67,10 @@ def block(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, *, stride: in
     # Channels-last, from which all maps inherit it: pooling is twenty times as fast so on a CPU. One channel counts as
     # channels-last whatever its strides, and convolutions go by the strides.
     x = x.clone(memory_format=LAST) if x.shape[1] == 1 else x.contiguous(memory_format=LAST)
+    # On other devices a look at the scales would be waited for.
+    if pool and (scale.device.type != "cpu" or bool((scale < 0).any())):
+        sign = torch.copysign(torch.ones_like(scale), scale.detach())
+        weight, scale = weight * sign.view(-1, 1, 1, 1), scale * sign
     y = _Convolution.apply(x, weight, stride)
     return _Rest.apply(y, scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1), pool)
 
@@ -103,20 +111,17 @@ class _ConvolutionBackward(Function):
 
 
 class _Rest(Function):
-    """What follows the convolution. Of h only y is kept, since h = r (y - m(y))."""
+    """What follows the convolution, for scales of 0 and more. Of h only y is kept, since h = r (y - m(y))."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, scale: Tensor, shift: Tensor, pool: bool) -> Tensor:
         # In one pass, where torch.var_mean takes thirty times as long on a CPU.
         mean, var = torch.batch_norm_update_stats(y, None, None, 0.0)
         mean, r = mean.view(scale.shape), var.view(scale.shape).add_(EPSILON).rsqrt_()
-        sign = torch.copysign(torch.ones_like(scale), scale) if pool else None
-        if sign is not None:
-            r.mul_(sign)
-        h = torch.addcmul(-mean * r, y, r)
-        u, index = F.max_pool2d(h, 2, return_indices=True) if pool else (h, None)
-        out = torch.addcmul(shift, u, _times(scale, sign)).relu_()
-        ctx.save_for_backward(y, scale, sign, mean, r, u, index, out)
+        top, index = F.max_pool2d(y, 2, return_indices=True) if pool else (y, None)
+        u = torch.addcmul(-mean * r, top, r)
+        out = torch.addcmul(shift, u, scale).relu_()
+        ctx.save_for_backward(y, scale, mean, r, u, index, out)
         return out
 
     @staticmethod
@@ -131,7 +136,6 @@ class _RestBackward(Function):
         cotangent: Tensor,
         y: Tensor,
         scale: Tensor,
-        sign: Tensor | None,
         mean: Tensor,
         r: Tensor,
         u: Tensor,
@@ -141,41 +145,46 @@ class _RestBackward(Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         g = torch.ops.aten.threshold_backward(cotangent.contiguous(memory_format=LAST), out, 0)
         g_sum, gu = g.sum(EACH, keepdim=True), (g * u).sum(EACH, keepdim=True)
-        n, slope = y.numel() // y.shape[1], r * r * gu
-        e = _up(g * r, y, index).addcmul_(y, slope, value=-1 / n)
-        e.sub_(torch.addcmul(r * g_sum, slope, mean, value=-1), alpha=1 / n)
-        if not again:  # nobody differentiates this
-            return e.mul_(_times(scale, sign)), _times(gu, sign), g_sum
-        ctx.save_for_backward(y, scale, sign, mean, r, u, index, out, g, gu, e)
+        rate = r if again else r * scale  # e itself is kept for whoever differentiates this
+        per = -y.shape[1] / y.numel()  # -1 / N
+        slope = (rate * r * gu).mul_(per)
+        level = torch.addcmul(slope * mean, rate, g_sum, value=-per).neg_()
+        e = torch.empty_like(y)
+        for e_i, y_i, g_i, index_i in _parts(e, y, g * rate, index):
+            _up(g_i, index_i, e_i).addcmul_(y_i, slope).add_(level)
+        if not again:
+            return e, gu, g_sum
+        ctx.save_for_backward(y, scale, mean, r, u, index, out, g, gu, e)
         ctx.set_materialize_grads(False)
-        return e * _times(scale, sign), _times(gu, sign), g_sum
+        return e * scale, gu, g_sum
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, y_: Tensor | None, scale_: Tensor | None, shift_: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        y, scale, sign, mean, r, u, index, out, g, gu, e = ctx.saved_tensors
+        y, scale, mean, r, u, index, out, g, gu, e = ctx.saved_tensors
         zero = torch.zeros_like(scale)
-        scale, scale_, shift_ = (
-            _times(scale, sign),
-            zero if scale_ is None else _times(scale_, sign),
-            zero if shift_ is None else shift_,
+        y_ = torch.zeros_like(y) if y_ is None else y_
+        scale_, shift_ = zero if scale_ is None else scale_, zero if shift_ is None else shift_
+        n = y.numel() // y.shape[1]
+        # Sums of y_ and of y_ h in one pass over both.
+        _, dot, total = torch.ops.aten.native_batch_norm_backward(
+            y_, y, None, None, None, mean.flatten(), r.flatten(), True, EPSILON, [False, True, True]
         )
-        t = torch.zeros_like(y) if y_ is None else (y_ - y_.mean(EACH, keepdim=True)).mul_(r)
-        p = (y * t).mean(EACH, keepdim=True).mul_(r)  # m(h t), as m(t) = 0
-        u_ = _down(t, y, index).addcmul(u, p, value=-1)
+        middle, p = total.view_as(r) / n, dot.view_as(r) * r / n  # m(y'); m(h t), as m(h) = 0
+        u_ = (_down(y_, index) - middle).mul_(r).addcmul_(u, p, value=-1)
         d = (g * u_).sum(EACH, keepdim=True)
         z_ = torch.addcmul(shift_, u, scale_).addcmul_(u_, scale)
-        factor = scale * r * (-y.shape[1] / y.numel())
-        slope = factor * torch.addcmul(d, gu, p, value=-1) * r  # D h + S h' = (D - S p) h + S t
-        by_y = (
-            (e * torch.addcmul(scale_, scale, p, value=-1))
-            .addcmul_(y, slope)
-            .addcmul_(t, factor * gu)
-            .sub_(slope * mean)
-        )
-        return torch.ops.aten.threshold_backward(z_, out, 0), by_y, _times(d, sign), *[None] * 7
+        factor = scale * r / -n
+        # D h + S h' = (D - S p) h + S t, and h and t are r (y - m(y)) and r (y' - m(y')).
+        slope, slope_ = factor * r * torch.addcmul(d, gu, p, value=-1), factor * r * gu
+        level = -torch.addcmul(slope * mean, slope_, middle)
+        rate = torch.addcmul(scale_, scale, p, value=-1)
+        by_y = torch.empty_like(y)
+        for by_i, e_i, y_i, dy_i in _parts(by_y, e, y, y_):
+            torch.addcmul(level, e_i, rate, out=by_i).addcmul_(y_i, slope).addcmul_(dy_i, slope_)
+        return torch.ops.aten.threshold_backward(z_, out, 0), by_y, d, *[None] * 6
 
 
 def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -189,20 +198,31 @@ def _transposed(dy: Tensor, x: Tensor, weight: Tensor, stride: int, inputs: bool
     )[:2]
 
 
-def _times(channels: Tensor, sign: Tensor | None) -> Tensor:
-    return channels if sign is None else channels * sign
+def _parts(*maps: Tensor | None) -> Iterator[Any]:
+    """The maps of some images at a time, so few that they stay in cache while several passes go over them."""
+    first = maps[0]
+    images = max(1, CACHED * len(first) // (first.numel() * first.element_size()))
+    if first.device.type != "cpu" or 2 * images > len(first):
+        return iter([maps])
+    parts = [[None] * len(first) if one is None else one.split(images) for one in maps]
+    return zip(*parts, strict=False)
 
 
-def _up(g: Tensor, like: Tensor, index: Tensor | None) -> Tensor:
+def _up(g: Tensor, index: Tensor | None, out: Tensor) -> Tensor:
     """The transpose of pooling: each number goes to where the maximum was."""
     if index is None:
-        return g
-    return torch.ops.aten.max_pool2d_with_indices_backward(g, like, [2, 2], [2, 2], [0, 0], [1, 1], False, index)
+        return out.copy_(g)
+    return torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+        g, out, [2, 2], [2, 2], [0, 0], [1, 1], False, index, grad_input=out
+    )
 
 
-def _down(a: Tensor, like: Tensor, index: Tensor | None) -> Tensor:
+def _down(a: Tensor, index: Tensor | None) -> Tensor:
     """What stands where the maximum was."""
     if index is None:
         return a
-    ones = torch.ones_like(index, dtype=a.dtype)
-    return F.avg_pool2d(_up(ones, like, index).mul_(a), 2, divisor_override=1)
+    down = torch.empty_like(index, dtype=a.dtype)
+    for a_i, index_i, down_i in _parts(a, index, down):
+        there = _up(torch.ones_like(down_i), index_i, torch.empty_like(a_i))
+        torch.ops.aten.avg_pool2d.out(there.mul_(a_i), [2, 2], [2, 2], [0, 0], False, True, 1, out=down_i)
+    return down
