@@ -20,6 +20,7 @@ from metavision.errors import MetavisionError
 FIRST = "learn2learn"  # the peer that most know, to whose speed all are held
 SAME_ALLOCATOR = f"{FIRST}, our allocator"  # how much of the difference is memory that is kept, which anyone can set
 COMPARED = 2  # tasks whose gradients are compared: enough to see that it is their mean
+MOST_ON_CPU = 8  # tasks at a time
 
 Row = dict[str, Any]
 
@@ -33,7 +34,7 @@ class Plan:
         device: where.
         threads: of the CPU.
         rounds: turns of each contender.
-        tasks: at a time; None: the work's own number on a GPU, at most 2 on a CPU.
+        tasks: at a time; None: the work's own number on a GPU, at most 8 on a CPU.
     """
 
     what: What
@@ -50,7 +51,7 @@ class Plan:
         """Tasks at a time."""
         if self.what == "adapt":
             return 1
-        return self.tasks or min(work.meta_batch, 2 if self.device.type == "cpu" else work.meta_batch)
+        return self.tasks or min(work.meta_batch, MOST_ON_CPU if self.device.type == "cpu" else work.meta_batch)
 
     def job(self, name: str, work: Work) -> Job:
         peer = FIRST if name == SAME_ALLOCATOR else name

@@ -71,7 +71,7 @@ def _parser() -> Parser:
         made[what].add_argument("--work", default="", metavar="TEXT", help="only what has this in its name")
         made[what].add_argument("--rounds", type=int, default=7, help="turns of each contender (7)")
         made[what].add_argument("--threads", type=int, default=1, help="of the CPU (1)")
-    made["train"].add_argument("--tasks", type=int, help="at a time (on a GPU as published, on a CPU at most 2)")
+    made["train"].add_argument("--tasks", type=int, help="at a time (on a GPU as published, on a CPU at most 8)")
     made["train"].add_argument("--chart", type=Path, metavar="FILE", help="draw a picture, as PNG")
     made["evaluate"].add_argument("--run", type=Path, help="of algo=protonet")
     made["evaluate"].add_argument("--episodes", type=int, default=10_000, help="that are scored")

@@ -31,9 +31,9 @@ class Wanted:
         mapping: a strategy, or `auto`.
         chunk: tasks at once.
         memory: GiB that the tasks of a chunk may hold; None: 4 on a CPU, two fifths of a GPU's.
-        channels_last: see `Mapper`, also for the others; true of any of the three asks for a loop.
+        channels_last: see `Mapper`, also for the others; true asks for a loop.
         explicit: derivatives of blocks by formulas.
-        recompute: inner steps.
+        recompute: inner steps; true asks for a loop.
         autocast: run under bfloat16 autocast.
 
     Raises:
@@ -49,14 +49,14 @@ class Wanted:
     autocast: bool = False
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("channels_last", "explicit", "recompute") if getattr(self, name)]
+        asked = [name for name in ("channels_last", "recompute") if getattr(self, name)]
         if asked and self.mapping in ("vmap", "graph"):
             raise InputError(f"engine.{asked[0]}=true is of engine.mapping=loop, and engine.mapping is {self.mapping}")
 
     @property
     def looped(self) -> bool:
         """Whether only a loop is as asked."""
-        return self.mapping == "loop" or any((self.channels_last, self.explicit, self.recompute))
+        return self.mapping == "loop" or bool(self.channels_last or self.recompute)
 
     def bytes(self, place: torch.device) -> int:
         """`memory`, on a device."""
@@ -70,8 +70,8 @@ class Wanted:
 def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool) -> Mapper:
     """The mapper for an algorithm on tasks like `task` (a batch of one).
 
-    On a GPU as many tasks at once as fit; on a CPU a loop, unless tasks are so small that calls take the time. What a
-    task takes is known from a trial run.
+    On a GPU as many tasks at once as fit; on a CPU as many as make its calls worth their while, for large images one.
+    What a task takes is known from a trial run.
 
     Raises:
         InputError: what is wanted can't be done here, or by this algorithm.
@@ -85,17 +85,15 @@ def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train
         return _sparing(loop, algorithm, meta, task, wanted) if train else loop
     chunk = wanted.chunk
     if chunk is None:
-        needs = _needs(algorithm, meta, task, wanted, train=train)
-        if wanted.mapping != "auto" or place.type != "cpu":
-            chunk = needs.mapped(wanted.bytes(place), train=train)
-        else:
-            chunk = needs.mapped_on_cpu(train=train) if needs.by_calls else 1
+        needs = _needs(loop, algorithm, meta, task, wanted, train=train)
+        on_cpu = wanted.mapping == "auto" and place.type == "cpu"
+        chunk = needs.mapped_on_cpu() if on_cpu else needs.mapped(wanted.bytes(place))
         if needs.exceeded and train:
             loop = _sparing(loop, algorithm, meta, task, wanted)
     if chunk <= 1 and wanted.mapping == "auto":
         return loop
     graph = wanted.mapping == "graph" and train  # what is replayed is a gradient
-    return Mapper("graph" if graph else "vmap", max(1, chunk), wanted.autocast)
+    return _together("graph" if graph else "vmap", max(1, chunk), loop)
 
 
 def candidates(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> list[Mapper]:
@@ -106,22 +104,25 @@ def candidates(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> l
     loop = rule if rule.strategy == "loop" else _loop(algorithm, task, wanted)
     asked = [(False, True) if choice is None else (choice,) for choice in (wanted.channels_last, wanted.explicit)]
     loops = [replace(loop, channels_last=last, explicit=explicit) for last, explicit in product(*asked)]
-    return list(dict.fromkeys([rule, *loops, *_at_once(algorithm, meta, task, wanted)]))
+    return list(dict.fromkeys([rule, *loops, *_at_once(loop, algorithm, meta, task, wanted)]))
 
 
-def _at_once(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> Iterator[Mapper]:
+def _at_once(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> Iterator[Mapper]:
     """The candidates that map several tasks at once."""
     place, chunk = _place(task), wanted.chunk
     if wanted.looped:
         return
     if chunk is None:
-        needs = _needs(algorithm, meta, task, wanted, train=True)
-        on_cpu = place.type == "cpu"
-        chunk = needs.mapped_on_cpu(train=True) if on_cpu else needs.mapped(wanted.bytes(place), train=True)
+        needs = _needs(loop, algorithm, meta, task, wanted, train=True)
+        chunk = needs.mapped_on_cpu() if place.type == "cpu" else needs.mapped(wanted.bytes(place))
     if chunk > 1:
-        yield Mapper("vmap", chunk, wanted.autocast)
+        yield _together("vmap", chunk, loop)
     if chunk >= 1 and place.type == "cuda" and _steady(algorithm):
-        yield Mapper("graph", chunk, wanted.autocast)
+        yield _together("graph", chunk, loop)
+
+
+def _together(strategy: Literal["vmap", "graph"], chunk: int, loop: Mapper) -> Mapper:
+    return Mapper(strategy, chunk, loop.autocast, explicit=loop.explicit)
 
 
 def _loop(algorithm: Algorithm, task: Any, wanted: Wanted) -> Mapper:
@@ -145,9 +146,9 @@ def _sparing(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: 
     return sparing if tried(loop, most=tried(sparing).peak).exceeded else loop
 
 
-def _needs(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool) -> Footprint:
-    """What a task takes where it is mapped; the trial is broken off where that is more than there is."""
-    return footprint(algorithm, meta, task, Mapper(), train=train, most=wanted.bytes(_place(task)))
+def _needs(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool) -> Footprint:
+    """What a task takes; the trial is broken off where that is more than there is."""
+    return footprint(algorithm, meta, task, loop, train=train, most=wanted.bytes(_place(task)))
 
 
 def _check_replayable(algorithm: Algorithm, place: torch.device) -> None:

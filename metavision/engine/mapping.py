@@ -1,5 +1,6 @@
 """Mapping a function of one task over the tasks of a batch: the strategies, all with the same results."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,13 +25,14 @@ class Mapper:
     """Maps over tasks; whatever the strategy, results are the same but for rounding.
 
     Args:
-        strategy: `loop`, one task after another: the faster on CPUs, where one task's activations stay in cache;
-            `vmap`, `chunk` of them at once: on GPUs, where launches dominate; `graph`, as `vmap`, with `meta_grad`
+        strategy: `loop`, one task after another: the faster on CPUs where a task's activations fill their caches;
+            `vmap`, several at once: where calls or launches take the time; `graph`, as `vmap`, with `meta_grad`
             replayed as a CUDA graph.
-        chunk: how many tasks are mapped at once by `vmap` and `graph`.
+        chunk: how many tasks are mapped at once by `vmap` and `graph`, at most.
         autocast: run under bfloat16 autocast.
         channels_last: of `loop`: images and kernels lie in memory with their channels last.
-        explicit: of `loop`: see `metavision.nn.modes`; likewise `recompute`.
+        explicit: see `metavision.nn.modes`.
+        recompute: of `loop`, see there.
     """
 
     strategy: Strategy = "loop"
@@ -41,14 +43,14 @@ class Mapper:
     recompute: bool = False
 
     def __str__(self) -> str:
-        if self.strategy != "loop":
-            return f"up to {self.chunk} tasks at once{', as a CUDA graph' if self.strategy == 'graph' else ''}"
+        tasks = "one task after another" if self.strategy == "loop" else f"up to {self.chunk} tasks at once"
         how = {
+            "as a CUDA graph": self.strategy == "graph",
             "channels last": self.channels_last,
             "explicit derivatives": self.explicit,
             "inner steps recomputed": self.recompute,
         }
-        return ", ".join(["one task after another", *(words for words, is_so in how.items() if is_so)])
+        return ", ".join([tasks, *(words for words, is_so in how.items() if is_so)])
 
     def map(self, function: Callable[[P, Any], Any], params: P, tasks: Any) -> Any:
         """`function(params, task)` of every task, stacked along a leading T."""
@@ -98,8 +100,10 @@ class Mapper:
         return Modes(self.explicit, self.recompute)
 
     def _chunks(self, tasks: Any) -> Iterator[slice]:
-        size = 1 if self.strategy == "loop" else self.chunk
-        return (slice(start, start + size) for start in range(0, count(tasks), size))
+        many = count(tasks)
+        parts = many if self.strategy == "loop" else math.ceil(many / self.chunk)
+        size = math.ceil(many / max(parts, 1))  # of 32 tasks by 15 at most, 11, 11 and 10
+        return (slice(start, start + size) for start in range(0, many, size))
 
     def _run(self, function: Callable[[P, Any], Any], params: P, tasks: Any, at: slice) -> Any:
         device = trees.tensors(tasks)[0].device.type

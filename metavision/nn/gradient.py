@@ -10,22 +10,18 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from metavision import trees
+from metavision.nn.mapped import apart, below, mapped, together, transformed
 from metavision.nn.modes import modes, under
 from metavision.types import P
 
 _HOLE = object()
 
 
-def transformed() -> bool:
-    """Whether this runs under a transform of torch.func, such as vmap."""
-    return torch._C._functorch.maybe_current_level() is not None  # noqa: SLF001 - there is no public way to ask
-
-
 def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool = False) -> P:
     """The gradient of `function(at, *rest)`, a scalar, by `at`; zero where that has no part in it.
 
-    Outside of torch.func's transforms it is plain autograd's: a small MAML step takes an eighth less time, and blocks
-    can take their derivatives by formulas of their own.
+    It is plain autograd's, outside of torch.func's transforms and, for all tasks together, under vmap: that takes less
+    time, and blocks can take their derivatives by formulas of their own.
 
     Args:
         function: of a tree, and of anything.
@@ -35,21 +31,28 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
     """
     if constant:
         at = {name: tensor.detach() for name, tensor in at.items()}
-    if transformed():
+    if transformed() and not mapped():
         return func.grad(function)(at, *rest)
-    tensors = trees.tensors((at, rest))
+    tensors = [together(tensor) for tensor in trees.tensors((at, rest))]
     differentiable = torch.is_grad_enabled() and not constant and any(tensor.requires_grad for tensor in tensors)
+    leaves = {name: together(p) for name, p in at.items()}
     with torch.enable_grad():
-        # Views, so that a head that was made from the backbone counts as a variable of its own.
-        at = {
-            name: p.view_as(p) if differentiable and p.requires_grad else p.detach().requires_grad_()
-            for name, p in at.items()
-        }
-        value = function(at, *rest)
-        slopes = torch.autograd.grad(
-            value, list(at.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
-        )
-    return dict(zip(at, slopes, strict=True))
+        with below():
+            # Views, so that a head that was made from the backbone counts as a variable of its own.
+            leaves = {
+                name: p.view_as(p) if differentiable and p.requires_grad else p.detach().requires_grad_()
+                for name, p in leaves.items()
+            }
+        value = together(function({name: apart(p) for name, p in leaves.items()}, *rest))
+        with below():
+            slopes = torch.autograd.grad(
+                value.sum() if value.ndim else value,  # of all tasks: one's weights have no part in another's
+                list(leaves.values()),
+                create_graph=differentiable,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+    return {name: apart(slope) for name, slope in zip(leaves, slopes, strict=True)}
 
 
 def step(function: Callable[..., Any], *given: Any) -> Any:

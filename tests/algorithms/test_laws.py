@@ -19,6 +19,8 @@ STRATEGIES = (
     Mapper("loop", recompute=True),
     Mapper("vmap", 2),
     Mapper("vmap", 3),
+    Mapper("vmap", 2, explicit=True),
+    Mapper("vmap", 3, explicit=True),
 )
 
 
@@ -77,8 +79,8 @@ def test_every_mapping_gives_the_same_scores(name: str) -> None:
         return {"loss": loss, **metrics}
 
     loop = Mapper("loop").map(scores, meta.params, varied)
-    mapped = Mapper("vmap", 2).map(scores, meta.params, varied)
-    torch.testing.assert_close(mapped, loop, rtol=1e-7, atol=1e-10)
+    for mapper in (Mapper("vmap", 2), Mapper("vmap", 3, explicit=True)):
+        torch.testing.assert_close(mapper.map(scores, meta.params, varied), loop, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)

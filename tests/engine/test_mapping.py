@@ -12,9 +12,10 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm, Score
 from metavision.algorithms.maml import MAML
 from metavision.engine.fitting import Wanted, candidates, fitted
-from metavision.engine.footprint import Footprint, footprint
+from metavision.engine.footprint import MARGIN, Footprint, footprint
 from metavision.engine.mapping import Mapper
 from metavision.errors import InputError
+from metavision.nn.mapped import mapped, together
 from metavision.nn.modes import Modes, modes
 from metavision.seeds import generator
 from metavision.types import Meta, P
@@ -41,7 +42,7 @@ def seen(mapper: Mapper, look: Callable[[P, Any], Any]) -> list[Any]:
 def test_modes_hold_for_the_function_of_a_task_and_end_with_it() -> None:
     wanted = Modes(explicit=True, recompute=True)
     assert set(seen(Mapper(explicit=True, recompute=True), lambda *_: modes())) == {wanted}
-    assert set(seen(Mapper("vmap", 2), lambda *_: modes())) == {Modes()}
+    assert set(seen(Mapper("vmap", 2, explicit=True), lambda *_: modes())) == {Modes(explicit=True)}
     assert modes() == Modes()
 
 
@@ -116,7 +117,7 @@ def test_a_trial_is_broken_off_where_it_takes_too_much_and_leaves_no_trace() -> 
     whole = footprint(algorithm, meta, task, Mapper(), train=True)
     part = footprint(algorithm, meta, task, Mapper(), train=True, most=whole.peak // 2)
     assert part.exceeded and part.calls < whole.calls
-    assert part.mapped(10 * whole.made, train=True) == part.mapped_on_cpu(train=True) == 0
+    assert part.mapped(10 * whole.made) == part.mapped_on_cpu() == 0
     again = footprint(algorithm, meta, task, Mapper("vmap", 1), train=True, most=2 * whole.made)
     assert not again.exceeded
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -126,15 +127,40 @@ def test_on_a_cpu_large_tasks_go_one_after_another_and_tiny_ones_together() -> N
     assert rule(heavy(saving=False)) == Mapper(channels_last=True, explicit=True)
     tiny = rule(replace(maml(), steps=20))
     assert tiny.strategy == "vmap" and tiny.chunk > 1
-    assert rule(maml(), chunk=7) == Mapper("vmap", 7)
+    assert tiny.explicit and not tiny.channels_last
+    assert rule(maml(), chunk=7) == Mapper("vmap", 7, explicit=True)
+    assert rule(maml(), chunk=7, explicit=False) == Mapper("vmap", 7)
     assert rule(maml(), chunk=1, autocast=True) == Mapper(autocast=True, channels_last=True, explicit=True)
 
 
 def test_memory_bounds_how_many_are_mapped_at_once() -> None:
     algorithm, task = maml(), trees.index(toy_tasks(), slice(0, 1))
-    made = footprint(algorithm, algorithm.init(generator("rule")), task, Mapper(), train=True).made
-    assert rule(algorithm, mapping="vmap", memory=3.5 * made / GIB) == Mapper("vmap", 3)
-    assert rule(algorithm, mapping="vmap", memory=1e-9) == Mapper("vmap", 1)
+    meta, loop = algorithm.init(generator("rule")), rule(algorithm, mapping="loop")
+    memory = 3.5 * MARGIN * footprint(algorithm, meta, task, loop, train=True).peak
+    assert rule(algorithm, mapping="vmap", memory=memory / GIB) == Mapper("vmap", 3, explicit=True)
+    assert rule(algorithm, mapping="vmap", memory=1e-9) == Mapper("vmap", 1, explicit=True)
+    for mapper in (Mapper("vmap", 3), Mapper("vmap", 3, explicit=True)):
+        three = footprint(algorithm, meta, toy_tasks(tasks=3), mapper, train=True)
+        one = footprint(algorithm, meta, task, replace(mapper, strategy="loop"), train=True)
+        assert three.peak <= 3 * MARGIN * one.peak
+
+
+def test_tasks_are_cut_into_equal_parts() -> None:
+    tasks = torch.ones(32)
+
+    def parts(mapper: Mapper) -> list[int]:
+        found: list[int] = []
+
+        def look(params: P, task: torch.Tensor) -> Score:
+            found.append(len(together(task)) if mapped() else 1)
+            return (params["w"] * task).sum(), {}
+
+        mapper.mean_grad(look, {"w": torch.ones(1)}, tasks)
+        return found
+
+    assert parts(Mapper("vmap", 15)) == [11, 11, 10]
+    assert parts(Mapper("vmap", 40)) == [32]
+    assert parts(Mapper("loop")) == [1] * 32
 
 
 def test_inner_steps_are_recomputed_where_a_task_takes_too_much_and_this_saves_it() -> None:
@@ -151,7 +177,8 @@ def test_what_is_asked_for_is_done() -> None:
         for value in (True, False):
             mapper = rule(maml(), mapping="loop", **{name: value})
             assert mapper.strategy == "loop" and getattr(mapper, name) is value
-        assert rule(maml(), **{name: True}).strategy == "loop"
+    assert all(rule(maml(), **{name: True}).strategy == "loop" for name in ("channels_last", "recompute"))
+    assert rule(maml(), mapping="vmap", explicit=False, chunk=2) == Mapper("vmap", 2)
 
 
 def test_foreign_code_is_left_as_it_is() -> None:
@@ -162,7 +189,7 @@ def test_foreign_code_is_left_as_it_is() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match=r"engine.mapping=graph needs a CUDA device, and this is cpu"):
         rule(maml(), mapping="graph")
-    for name in ("channels_last", "explicit", "recompute"):
+    for name in ("channels_last", "recompute"):
         for mapping in ("vmap", "graph"):
             with pytest.raises(InputError, match=f"engine.{name}=true is of engine.mapping=loop"):
                 Wanted(**{"mapping": mapping, name: True})
@@ -181,7 +208,8 @@ def test_candidates_are_what_is_left_open_the_rules_first() -> None:
     loops = [Mapper(channels_last=last, explicit=explicit) for last in (False, True) for explicit in (False, True)]
     *some, together = sorted(found(), key=lambda mapper: mapper.chunk)
     assert set(some) == set(loops) and together.strategy == "vmap" and together.chunk > 1
-    assert set(found(explicit=True)) == {mapper for mapper in loops if mapper.explicit}
+    assert together.explicit
+    assert set(found(explicit=True)) == {together, *(mapper for mapper in loops if mapper.explicit)}
     assert {mapper for mapper in found(explicit=False) if mapper.strategy == "loop"} == {*loops[::2]}
-    assert found(chunk=3)[0] == Mapper("vmap", 3)
+    assert found(chunk=3)[0] == Mapper("vmap", 3, explicit=True)
     assert found(mapping="loop") == [Mapper(channels_last=True, explicit=True)]
