@@ -44,6 +44,11 @@ class Algorithm(ABC):
     frozen: ClassVar[bool] = False  # whether images matter through `embed` alone, by the weights of `meta`
 
     @property
+    def maps(self) -> bool:
+        """Whether tasks can be mapped at once."""
+        return self.mapping != "loop" and self.backbone.maps
+
+    @property
     def uses_queries(self) -> bool:
         """Whether the method itself learns from the unlabelled queries."""
         return False
@@ -141,7 +146,13 @@ class Algorithm(ABC):
         return None
 
     def calibrate(self, meta: Meta, x: Tensor) -> Meta:
-        """Meta with the normalisation statistics of the images x (n, C, H, W), where the policy keeps any."""
+        """Meta with the normalisation statistics of the images x (n, C, H, W), where the policy keeps any.
+
+        Those that came with pre-trained weights are the network's whatever x is; with them weights are whole.
+        """
+        if self.backbone.norm == "stored":
+            kept = {name: t.to(x.device) for name, t in functional.stored(self.backbone).items()}
+            return Meta(meta.params, {**meta.buffers, **trees.under("backbone", kept)})
         if self.backbone.norm != "running":
             return meta
         statistics = functional.calibrate(self.backbone, trees.select(meta.params, "backbone"), x)

@@ -4,10 +4,15 @@ from typing import NamedTuple
 
 
 class Preprocessing(NamedTuple):
-    """What a pre-trained network expects; it applies size, mean and std itself, to images in [0, 1]."""
+    """What a pre-trained network expects; it applies all of it itself, to images in [0, 1]."""
 
     size: int  # side in pixels
     mean: tuple[float, ...]  # of each channel
     std: tuple[float, ...]
     resample: str = "bilinear"  # or "bicubic"
     crop: float = 1.0  # the share of the resized image's side that is kept, from its middle
+
+    @property
+    def resized(self) -> int:
+        """The shorter side in pixels, before the middle is cut out."""
+        return int(self.size / self.crop + 1e-6)  # cut off as timm does, where 224 / (224 / 232) must be 232

@@ -1,11 +1,13 @@
 """Inner gradients, and steps whose graph is not kept."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, func
 from torch.autograd.function import Function, once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import get_device_states, set_device_states
 
@@ -36,10 +38,11 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
     if constant:
         at = {name: tensor.detach() for name, tensor in at.items()}
     if transformed():
-        return func.grad(function)(at, *rest)
+        with _attention(twice=not constant):
+            return func.grad(function)(at, *rest)
     tensors = trees.tensors((at, rest))
     differentiable = torch.is_grad_enabled() and not constant and any(tensor.requires_grad for tensor in tensors)
-    with torch.enable_grad():
+    with torch.enable_grad(), _attention(twice=differentiable):
         # Views, so that a head that was made from the backbone counts as a variable of its own.
         at = {
             name: p.view_as(p) if differentiable and p.requires_grad else p.detach().requires_grad_()
@@ -50,6 +53,11 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
             value, list(at.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
         )
     return dict(zip(at, slopes, strict=True))
+
+
+def _attention(*, twice: bool) -> AbstractContextManager[Any]:
+    """Where a derivative is taken twice, torch's attention must be written out: fused kernels have no second one."""
+    return sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
 
 
 def step(function: Callable[..., Any], *given: Any) -> Any:
