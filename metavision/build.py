@@ -131,7 +131,21 @@ def backbone(config: Config, shape: tuple[int, int, int]) -> Backbone:
         raise InputError(f"backbone: {error}") from error
     if made.features < 1:
         raise InputError(f"backbone: {made.features} features are none to learn by")
+    if made.preprocessing is not None and config.get("scaling") == "standard":
+        raise InputError("a pre-trained network standardises images by its own figures; leave out scaling=standard")
     return made
+
+
+def unloaded(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint, which holds all weights: no file of pre-trained ones is needed to build it.
+
+    Args:
+        about: of the checkpoint.
+    """
+    config = about["config"]
+    if config["backbone"].get("weights", "none") == "none":
+        return dict(config)
+    return {**config, "backbone": {**config["backbone"], "weights": "none", "recorded": about["pretrained"]}}
 
 
 def pretrained(config: Config) -> bool:

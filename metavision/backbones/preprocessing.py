@@ -1,6 +1,7 @@
 """How images become what a network was trained on."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 
 class Preprocessing(NamedTuple):
@@ -16,3 +17,8 @@ class Preprocessing(NamedTuple):
     def resized(self) -> int:
         """The shorter side in pixels, before the middle is cut out."""
         return int(self.size / self.crop + 1e-6)  # cut off as timm does, where 224 / (224 / 232) must be 232
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Self:
+        """From JSON of `_asdict`."""
+        return cls(**{**recorded, "mean": tuple(recorded["mean"]), "std": tuple(recorded["std"])})

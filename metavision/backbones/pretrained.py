@@ -1,7 +1,7 @@
 """What networks of other libraries have in common."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class Pretrained(Backbone):
     """
 
     maps: ClassVar[bool] = False
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, shape: Sequence[int], make: Callable[[], Headless], preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class Pretrained(Backbone):
             self.register_buffer(name, numbers, persistent=False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "Pretrained":  # noqa: ARG002, FBT001, FBT002 - nn.Module's signature
+    def train(self, mode: bool = True) -> "Pretrained":  # noqa: ARG002 - nn.Module's signature
         return super().train(False)
 
     def initial(self, generator: torch.Generator) -> P:
@@ -67,10 +69,11 @@ class Pretrained(Backbone):
                 network = self.make().network
         return {f"network.{name}": p.detach() for name, p in network.named_parameters()}
 
-    @property
-    def size_of_network(self) -> int:
-        """Its parameters."""
-        return sum(p.numel() for p in self.network.parameters())
+    def facts(self) -> dict[str, Any]:
+        """What its `provenance` says of any network."""
+        assert self.preprocessing is not None
+        parameters = sum(p.numel() for p in self.network.parameters())
+        return {"parameters": parameters, "preprocessing": self.preprocessing._asdict()}
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002 - each image alone
         self._follow(x.device)

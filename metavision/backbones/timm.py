@@ -15,6 +15,8 @@ from metavision.backbones.preprocessing import Preprocessing
 from metavision.backbones.pretrained import Headless, Pretrained
 from metavision.errors import InputError, suggestion
 
+OURS = ("num_classes", "in_chans", "img_size")  # arguments of a network that are not those of the file
+
 
 class Timm(Pretrained):
     """A network of timm, without its classifier: what timm gives for `num_classes=0`.
@@ -27,6 +29,7 @@ class Timm(Pretrained):
         size: side in pixels that images are brought to; None: the network's own. Places of a transformer are
             interpolated, as timm does.
         crop: share of the resized side that is kept; None: the network's own.
+        recorded: the `provenance` in a checkpoint, so that it is built alike without the file.
     """
 
     def __init__(
@@ -36,30 +39,30 @@ class Timm(Pretrained):
         weights: str = "default",
         size: int | None = None,
         crop: float | None = None,
+        recorded: Mapping[str, Any] | None = None,
     ) -> None:
         timm, card = library(), _card(weights)
-        name = _named(timm, name, card)
+        name = recorded["name"] if recorded is not None else _named(timm, name, card)
         try:
             known = timm.get_pretrained_cfg(name, allow_unregistered=True)
         except RuntimeError as error:  # the part of the name that tells weights apart
             raise InputError(f"timm: {error}") from error
         about = ({} if known is None else known.to_dict()) | card.get("pretrained_cfg", {})
         path = None if weights == "none" else _path(name, weights, about)
-        own = timm.data.resolve_data_config(pretrained_cfg=about)
-        preprocessing = Preprocessing(
-            *(size or own["input_size"][-1], tuple(own["mean"]), tuple(own["std"]), own["interpolation"]),
-            own["crop_pct"] if crop is None else crop,
-        )
-        other = size not in (None, own["input_size"][-1]) and about.get("fixed_input_size", False)
-        options = {"img_size": size} if other else {}
+        if recorded is not None:
+            preprocessing, options = Preprocessing.of(recorded["preprocessing"]), recorded["options"]
+        else:
+            preprocessing = _preprocessing(timm, about, size, crop)
+            options = {key: value for key, value in card.get("model_args", {}).items() if key not in OURS}
+            if about.get("fixed_input_size") or "img_size" in card.get("model_args", {}):
+                options |= {"img_size": preprocessing.size}
         head = about.get("classifier") or ()
-        super().__init__(
-            shape, partial(_headless, timm, name, (head,) if isinstance(head, str) else tuple(head), options), preprocessing
-        )
+        heads = (head,) if isinstance(head, str) else tuple(head)
+        super().__init__(shape, partial(_headless, name, heads, options), preprocessing)
         if path is not None:
             state = _translated(files.read(path), self.network, path, name)
             files.fit(self.network, state, self.head, path, f"timm's {name}")
-            self.provenance = _provenance(timm, name, about, path) | {"parameters": self.size_of_network}
+            self.provenance = _provenance(timm, name, about, path) | {"options": options} | self.facts()
 
 
 def library() -> Any:
@@ -91,13 +94,21 @@ def _card(weights: str) -> Mapping[str, Any]:
 def _named(timm: Any, name: str | None, card: Mapping[str, Any]) -> str:
     there = card.get("architecture")
     if name is None and there is None:
-        raise InputError("backbone.name is needed, such as vit_small_patch14_dinov2.lvd142m; timm.list_models() has all")
+        raise InputError("backbone.name is needed, such as vit_tiny_patch16_224; timm.list_models() has them all")
     chosen = str(name or there)
     if not timm.is_model(chosen):
         raise InputError(f"timm has no network {chosen}{suggestion(chosen.partition('.')[0], timm.list_models())}")
     if there is not None and chosen.partition(".")[0] != there:
         raise InputError(f"backbone.name is {chosen}, and the folder backbone.weights has a {there}")
     return chosen
+
+
+def _preprocessing(timm: Any, about: Mapping[str, Any], size: int | None, crop: float | None) -> Preprocessing:
+    own = timm.data.resolve_data_config(pretrained_cfg=about)
+    return Preprocessing(
+        *(size or own["input_size"][-1], tuple(own["mean"]), tuple(own["std"]), own["interpolation"]),
+        own["crop_pct"] if crop is None else crop,
+    )
 
 
 def _path(name: str, weights: str, about: Mapping[str, Any]) -> Path:
@@ -111,9 +122,9 @@ def _path(name: str, weights: str, about: Mapping[str, Any]) -> Path:
     raise InputError(f"timm has no weights for {name}; say backbone.weights=PATH, or none")
 
 
-def _headless(timm: Any, name: str, head: tuple[str, ...], options: Mapping[str, Any]) -> Headless:
+def _headless(name: str, head: tuple[str, ...], options: Mapping[str, Any]) -> Headless:
     try:
-        network = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        network = library().create_model(name, pretrained=False, num_classes=0, **options)
     except (TypeError, AssertionError, RuntimeError) as error:
         raise InputError(f"timm's {name} can't be made with {dict(options)}: {error}") from error
     return Headless(network, int(getattr(network, "head_hidden_size", None) or network.num_features), head)
@@ -132,6 +143,7 @@ def _provenance(timm: Any, name: str, about: Mapping[str, Any], path: Path) -> d
     return {
         "library": "timm",
         "version": timm.__version__,
+        "name": name,
         "model": name.partition(".")[0],
         "weights": about.get("tag") or None,
         "licence": about.get("license"),

@@ -1,6 +1,6 @@
 """torchvision's networks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Torchvision(Pretrained):
             `IMAGENET1K_V1`; `none`: drawn; or the path of a file (.pth, .pt, .safetensors) or a folder with one.
         size: side in pixels that images are brought to; None: the network's own.
         crop: share of the resized side that is kept; None: the network's own.
+        recorded: the `provenance` in a checkpoint, so that it is built alike without the file.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Torchvision(Pretrained):
         weights: str = "default",
         size: int | None = None,
         crop: float | None = None,
+        recorded: Mapping[str, Any] | None = None,
     ) -> None:
         if name not in (known := models.list_models(module=models)):
             raise InputError(f"torchvision has no network {name}{suggestion(name, known)}")
@@ -45,12 +47,14 @@ class Torchvision(Pretrained):
             *(size or own.crop_size[0], tuple(own.mean), tuple(own.std), own.interpolation.value),
             own.crop_size[0] / own.resize_size[0] if crop is None else crop,
         )
+        if recorded is not None:
+            preprocessing = Preprocessing.of(recorded["preprocessing"])
         super().__init__(shape, partial(_headless, name), preprocessing)
         if (side := getattr(self.network, "image_size", preprocessing.size)) != preprocessing.size:
             raise InputError(f"torchvision's {name} takes images of {side} pixels alone, not {preprocessing.size}")
         if path is not None:
             files.fit(self.network, files.read(path), self.head, path, f"torchvision's {name}")
-            self.provenance = _provenance(name, chosen, path) | {"parameters": self.size_of_network}
+            self.provenance = _provenance(name, chosen, path) | self.facts()
 
 
 def _chosen(known: Any, weights: str) -> tuple[Any, Path | None]:

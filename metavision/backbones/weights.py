@@ -82,8 +82,8 @@ def from_model_hub(repository: str, names: Iterable[str]) -> Path:
                 reason = error
                 break
     raise InputError(
-        f"{names[0]} of {repository} is not in {hub.constants.HF_HUB_CACHE} and can't be fetched ({_line(reason)}); get "
-        f"{address} and say backbone.weights=PATH, or carry that cache along"
+        f"{names[0]} of {repository} is not in {hub.constants.HF_HUB_CACHE} and can't be fetched ({_line(reason)}); "
+        f"get {address} and say backbone.weights=PATH, or carry that cache along"
     )
 
 
@@ -113,9 +113,10 @@ def read(path: Path) -> dict[str, Any]:
         InputError: there is none in it.
     """
     try:
-        found = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} can't be read as weights: {_line(error)}") from error
     while isinstance(found, dict) and (inner := next((w for w in WRAPPERS if isinstance(found.get(w), dict)), None)):

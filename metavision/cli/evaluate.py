@@ -78,7 +78,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     place = device.resolve(asked["device"])
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
     read = checkpoint.read(path)
-    run_config = {**read.about["config"], "engine": engine}
+    run_config = {**build.unloaded(read.about), "engine": engine}
     run_config["algo"] = policies.with_steps(run_config["algo"], asked["steps"])
     weights, at = (read, path) if asked["checkpoint"] is None else _other(asked["checkpoint"])
     data = build.dataset({"data": run_config["data"] if asked["data"] is None else _alike(asked["data"], read)})
@@ -124,6 +124,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "train_split_hash": weights.about["split_hash"],
         "leak": leak,
         "track": weights.about["track"],
+        "pretrained": weights.about.get("pretrained"),
         "seed": read.about["config"]["seed"],
         "asked": {key: asked[key] for key in ASKED if asked[key] is not None},
     }
