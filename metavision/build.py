@@ -108,6 +108,8 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
         path = Path(str(options["teacher"]))  # read when it is first asked, which a test does not do
         given["teacher"] = lambda: checkpoint.read(checkpoint.find(path)).meta
         options = {key: value for key, value in options.items() if key != "teacher"}
+    if options.get("augment") is not None and config["scaling"] == "standard":
+        raise InputError("algo.augment is of images in [0, 1]; leave out scaling=standard, or set algo.augment=null")
     learner = make(options, **given)
     if not (given["problem"].chance or learner.regresses):
         raise InputError(f"{type(learner).__name__} tells classes apart; to regress numbers takes algo=maml, say")

@@ -2,9 +2,9 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,13 @@ from metavision.problems.base import Problem
 from metavision.types import Episode, Examples, Inputs, Meta, Metrics, P
 
 Score = tuple[Tensor, Metrics]
+
+
+class Choices(NamedTuple):
+    """Candidates of one method."""
+
+    options: Mapping[str, Meta]  # the same parameters with other buffers, by a name to be printed
+    episodes: int  # of validation that each is tried on
 
 
 class Mapper(Protocol):
@@ -140,6 +147,10 @@ class Algorithm(ABC):
         backbone = copy.deepcopy(self.backbone)
         backbone.norm = policy
         return replace(self, backbone=backbone)
+
+    def choices(self, meta: Meta) -> Choices | None:  # noqa: ARG002
+        """What is chosen among on validation episodes once meta-training is over; None: nothing is."""
+        return None
 
     def before_adaptation(self) -> Self | None:
         """The same algorithm without any update, for inner-loop methods: its accuracy must be 1/k."""

@@ -114,7 +114,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         if path.suffix == ".safetensors":
-            found = load_file(path)
+            found: Any = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:

@@ -125,6 +125,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "leak": leak,
         "track": weights.about["track"],
         "pretrained": weights.about.get("pretrained"),
+        "chosen": weights.about.get("chosen"),
         "seed": read.about["config"]["seed"],
         "asked": {key: asked[key] for key in ASKED if asked[key] is not None},
     }
@@ -205,7 +206,9 @@ def _outputs_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, way: int
 def _statistics_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, x: torch.Tensor) -> None:
     """Raises InputError where the weights come with other statistics than the run's algorithm takes."""
     needed = algorithm.calibrate(Meta(weights.meta.params, {}), x.cpu()).buffers.keys()
-    if differ := needed ^ weights.meta.buffers.keys():
+    choices = algorithm.choices(weights.meta)
+    free = {name for choice in (choices.options.values() if choices else ()) for name in choice.buffers} - needed
+    if differ := (needed ^ weights.meta.buffers.keys()) - free:
         what = "lacks" if min(differ) in needed else "has"
         raise InputError(
             f"{path} {what} {min(differ)}, so it is of another algorithm or normalisation than the run "

@@ -49,6 +49,8 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     stdout.print(f"normalisation {result['normalisation']} ({transductive})", soft_wrap=True)
     stdout.print(f"selected: {result['selection']}, step {result['step']}", soft_wrap=True)
     stdout.print(f"track: {result['track']}; split {result['split_hash']}", soft_wrap=True)
+    if choice := result.get("chosen"):
+        stdout.print(f"chosen on {choice['episodes']} validation episodes: {choice['name']}", soft_wrap=True)
     if about := result.get("pretrained"):
         stdout.print(_weights(about), soft_wrap=True, markup=False)
     if result.get("leak"):

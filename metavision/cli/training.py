@@ -19,6 +19,7 @@ from metavision.data.own import OwnEpisodes
 from metavision.data.source import DataSet
 from metavision.engine import checkpoint, device, threads
 from metavision.engine.checkpoint import Checkpoint
+from metavision.engine.choosing import chosen
 from metavision.engine.testing import Contender, test
 from metavision.engine.train import Plan, train
 from metavision.errors import InputError, suggestion
@@ -72,7 +73,7 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     note(_in_words(plan, place))
     try:
         recorder.open(config, origin)
-        selected = train(plan, run, recorder)
+        selected = chosen(plan, train(plan, run, recorder), checkpoint.find(run.folder))
         result = _tested(config, data, plan, selected, run, recorder)
         run.write("result.json", result)
         run.finish()
@@ -202,6 +203,7 @@ def _tested(
         "train_split_hash": plan.about["split_hash"],
         "track": plan.about["track"],
         "pretrained": plan.about["pretrained"],
+        "chosen": selected.about.get("chosen"),
     }
     return about | result
 
