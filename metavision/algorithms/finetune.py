@@ -95,14 +95,10 @@ class Finetune(Algorithm):
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> Tuned:  # noqa: ARG002
         if not self.tuning(meta):
             return Tuned({}, self.means(meta, {}, support))
-        best = self._best(meta, support) if self.folds else self.steps
+        best = self._best(meta, support) if self.folds else None
         chosen: P = {}
         for i, fast in enumerate(self.path(meta, support)):
-            # The number of steps is known to the device alone, so all are taken and the later ones left out.
-            late = i > 0 and isinstance(best, Tensor)
-            chosen = (
-                trees.map_with(lambda new, old, i=i: torch.where(i <= best, new, old), fast, chosen) if late else fast
-            )
+            chosen = fast if i == 0 or best is None else _either(i <= best, fast, chosen)
         return Tuned(trees.select(chosen, "extra"), self.classifier(meta, chosen, support))
 
     def predict(self, meta: Meta, task: Tuned, query: Inputs) -> Tensor:
@@ -189,3 +185,8 @@ class Finetune(Algorithm):
         z = self.features(meta, trees.select(fast, "extra"), out.inputs)
         logits = self.classify(meta, self.classifier(meta, fast, rest), z)
         return self.problem.loss(self.problem.among(logits, rest), out)
+
+
+def _either(condition: Tensor, a: P, b: P) -> P:
+    """One of two trees; which, the device alone knows."""
+    return trees.map_with(lambda one, other: torch.where(condition, one, other), a, b)

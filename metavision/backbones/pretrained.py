@@ -85,7 +85,8 @@ class Pretrained(Backbone):
         assert wanted is not None
         if x.shape[-2:] != (wanted.size, wanted.size):
             x = tv.resize(x, [wanted.resized], InterpolationMode(wanted.resample), antialias=True)
-            x = tv.center_crop(x, [wanted.size, wanted.size])
+            # Bicubic interpolation of floats goes beyond them; that of bytes, which the libraries train on, does not.
+            x = tv.center_crop(x, [wanted.size, wanted.size]).clamp(0, 1)
         return (x.expand(-1, 3, -1, -1) - self.mean) / self.std
 
     def _follow(self, device: torch.device) -> None:

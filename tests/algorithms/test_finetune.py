@@ -1,4 +1,4 @@
-"""Fine-tuning: every way of moving few numbers against the network with layers beside it, and P>M>F against its loop."""
+"""Fine-tuning: every way of moving few numbers against layers beside the network, and P>M>F against its loop."""
 
 import copy
 import json
@@ -244,19 +244,14 @@ def test_pmf_is_its_loop() -> None:
     assert not torch.allclose(algorithm.predict(plain, algorithm.adapt(plain, support), query.inputs), found)
 
 
-def test_pmf_end_to_end_on_a_small_vit(capsys: pytest.CaptureFixture[str]) -> None:
-    """Trained, its rate chosen on validation, recorded, and the same when the checkpoint is evaluated."""
+def test_pmf_end_to_end_on_a_small_vit_in_timms_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained, its rate chosen on validation, recorded, and the same when the checkpoint alone is evaluated."""
+    timm = pytest.importorskip("timm")
     torch.set_default_dtype(torch.float32)
-    vit = ["backbone=vit_small_32", "backbone.patch=14", "backbone.width=12", "backbone.depth=1", "backbone.heads=2"]
-    few = ["budget=smoke", "budget.steps=4", "budget.validation_episodes=4", "budget.test_episodes=6"]
-    own = [
-        "algo=pmf",
-        "algo.steps=3",
-        "algo.rates=[0.01,0.03]",
-        "algo.trials=3",
-        "logger=none",
-        "references=[untrained]",
-    ]
+    timm.models.save_for_hf(timm.create_model("test_vit"), str(tmp_path / "weights"), safe_serialization=True)
+    vit = ["backbone=timm", f"backbone.weights={tmp_path / 'weights'}", "backbone.size=32"]
+    few = ["budget=smoke", "budget.steps=3", "budget.validation_episodes=4", "budget.test_episodes=4"]
+    own = ["algo=pmf", "algo.steps=3", "algo.rates=[0.01,0.03]", "algo.trials=3", "logger=none", "references=[]"]
     assert main(["train", *own, *vit, *few]) == 0
     said = capsys.readouterr().out
     (path,) = Path("outputs").glob("pmf-*/seed0")
@@ -264,9 +259,11 @@ def test_pmf_end_to_end_on_a_small_vit(capsys: pytest.CaptureFixture[str]) -> No
     choice = result["chosen"]
     assert choice["validation"].keys() == {"rate=0", "rate=0.01", "rate=0.03"}
     assert choice["validation"][choice["name"]] == max(choice["validation"].values())
-    assert f"chosen on 3 validation episodes: {choice['name']}" in said and result["track"] == "strict"
-    assert main(["evaluate", f"run={path}", "episodes=6"]) == 0
+    assert f"chosen on 3 validation episodes: {choice['name']}" in said
+    assert result["track"] == "external" and "track: external" in said and "pre-trained: test_vit" in said
+    (tmp_path / "weights").rename(tmp_path / "elsewhere")
+    assert main(["evaluate", f"run={path}", "episodes=4"]) == 0
     (again,) = path.glob("evaluations/*/result.json")
     found = json.loads(again.read_text())
     assert found["accuracy"]["mean"] == pytest.approx(result["accuracy"]["mean"])
-    assert found["chosen"] == choice
+    assert found["chosen"] == choice and found["pretrained"] == result["pretrained"]
