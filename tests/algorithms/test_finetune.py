@@ -20,6 +20,7 @@ from metavision.seeds import generator
 from metavision.types import Episode, Examples, Inputs, Meta, Metrics, P
 from tests.algorithms.builds import built
 from tests.conftest import toy_tasks
+from tests.engine.test_waiting import Reads
 
 pytestmark = pytest.mark.usefixtures("float64")
 TUNES = ("head", "bitfit", "film", "lora", "adapters", "all")
@@ -267,3 +268,17 @@ def test_pmf_end_to_end_on_a_small_vit_in_timms_layout(tmp_path: Path, capsys: p
     found = json.loads(again.read_text())
     assert found["accuracy"]["mean"] == pytest.approx(result["accuracy"]["mean"])
     assert found["chosen"] == choice and found["pretrained"] == result["pretrained"]
+
+
+@pytest.mark.parametrize(("name", "words"), [("finetune", ["algo.folds=2", "algo.augment=" + DIFF]), ("pmf", [])])
+@pytest.mark.parametrize("tune", TUNES[1:])
+def test_nothing_is_read_on_the_host_and_all_is_on_the_device(name: str, words: list[str], tune: str) -> None:
+    algorithm, meta = evaluated(name, f"algo.tune={tune}", "algo.steps=2", *words)
+    meta = Meta(meta.params, {**meta.buffers, "rate": torch.tensor(0.01)})
+    support, query, _ = episode()
+    with Reads() as reads:
+        algorithm.adapt(meta, support)
+    assert not reads.found
+    there, examples, x = trees.to((meta, support, query.x), torch.device("meta"))
+    logits = algorithm.predict(there, algorithm.adapt(there, examples), Inputs(x))
+    assert logits.device == x.device and logits.shape == (9, 3)

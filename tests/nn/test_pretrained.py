@@ -329,3 +329,16 @@ def test_without_timm_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(InputError, match=r"pip install 'metavision\[pretrained\]'"):
         made("backbone=dinov2_s14")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "swin_tiny_patch4_window7_224"])
+def test_it_follows_its_images_to_another_device(name: str) -> None:
+    """With all that is neither a parameter nor handed in, such as places; here to where nothing is computed."""
+    config = composed("algo=protonet", "backbone=timm", f"backbone.name={name}", "backbone.weights=none")
+    algorithm = build.algorithm(config, (3, 32, 32), 3, 4)
+    place = torch.device("meta")
+    params = trees.to(algorithm.init(generator("place")).params, place)
+    x = Inputs(torch.empty(2, 3, 32, 32, device=place))
+    meta = algorithm.calibrate(Meta(params, {}), x.x)
+    for buffers in ({}, meta.buffers):
+        assert algorithm.embed(params, buffers, x).device == place
