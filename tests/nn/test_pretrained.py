@@ -19,6 +19,7 @@ from metavision.algorithms.base import Algorithm
 from metavision.backbones.base import Backbone
 from metavision.backbones.timm import Timm
 from metavision.backbones.torchvision import Torchvision
+from metavision.cli import training
 from metavision.engine.fitting import fitted
 from metavision.engine.mapping import Mapper
 from metavision.errors import InputError
@@ -342,3 +343,12 @@ def test_it_follows_its_images_to_another_device(name: str) -> None:
     meta = algorithm.calibrate(Meta(params, {}), x.x)
     for buffers in ({}, meta.buffers):
         assert algorithm.embed(params, buffers, x).device == place
+
+
+def test_who_begins_with_foreign_weights_hands_that_down() -> None:
+    plain = build.algorithm(composed("algo=protonet"), (1, 28, 28), 3, 4)
+    about = {"library": "timm"}
+    assert training._pretrained(plain, [{"trained_on": []}]) is None  # of a checkpoint that does not know of it yet
+    assert training._pretrained(plain, [{"pretrained": None}, {"pretrained": about}]) is about
+    plain.backbone.provenance = {"library": "torchvision"}
+    assert training._pretrained(plain, [{"pretrained": about}]) == {"library": "torchvision"}
