@@ -49,6 +49,8 @@ def from_hub(address: str, folder: Path) -> Path:
     """
     name = address.rpartition("/")[2]
     advice = f"put it at {folder / name}, or anywhere and say backbone.weights=PATH"
+    if offline():
+        advice = f"HF_HUB_OFFLINE is set; get {address}, {advice}"
     path = fetched(f"the file {name}", Archive(name, address, None), folder, advice=advice, download=not offline())
     beginning = HASHED.search(path.stem)
     if beginning and not (found := sha256(path)).startswith(beginning[1]):

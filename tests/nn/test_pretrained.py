@@ -255,6 +255,10 @@ def test_without_a_network_the_exact_file_is_named(hubs: Path, monkeypatch: pyte
         if offline:
             monkeypatch.setenv("HF_HUB_OFFLINE", "1")
             monkeypatch.setattr(urllib.request, "urlopen", None)  # is not even asked
+            with pytest.raises(
+                InputError, match=f"HF_HUB_OFFLINE is set; get {models.ResNet18_Weights.DEFAULT.url}, put"
+            ):
+                made("backbone=resnet18_in1k")
         with pytest.raises(InputError, match=r"model.safetensors of timm/vit_small_patch14_dinov2.lvd142m") as caught:
             made("backbone=dinov2_s14")
         assert said in str(caught.value) and str(hubs / "models") in str(caught.value)
