@@ -35,7 +35,7 @@ def load(run: str | Path) -> Loaded:
     """
     path = checkpoint.find(Path(run))
     found = checkpoint.read(path)
-    config = found.about["config"]
+    config = build.unloaded(found.about)
     about = found.about
     algorithm = build.algorithm(config, about["shape"], config["episode"]["way"], about["classes"])
     algorithm = algorithm.for_evaluation()

@@ -108,6 +108,8 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
         path = Path(str(options["teacher"]))  # read when it is first asked, which a test does not do
         given["teacher"] = lambda: checkpoint.read(checkpoint.find(path)).meta
         options = {key: value for key, value in options.items() if key != "teacher"}
+    if options.get("augment") is not None and config["scaling"] == "standard":
+        raise InputError("algo.augment is of images in [0, 1]; leave out scaling=standard, or set algo.augment=null")
     learner = make(options, **given)
     if not (given["problem"].chance or learner.regresses):
         raise InputError(f"{type(learner).__name__} tells classes apart; to regress numbers takes algo=maml, say")
@@ -131,7 +133,21 @@ def backbone(config: Config, shape: tuple[int, int, int]) -> Backbone:
         raise InputError(f"backbone: {error}") from error
     if made.features < 1:
         raise InputError(f"backbone: {made.features} features are none to learn by")
+    if made.preprocessing is not None and config.get("scaling") == "standard":
+        raise InputError("a pre-trained network standardises images by its own figures; leave out scaling=standard")
     return made
+
+
+def unloaded(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint, which holds all weights: no file of pre-trained ones is needed to build it.
+
+    Args:
+        about: of the checkpoint.
+    """
+    config = about["config"]
+    if config["backbone"].get("weights", "none") == "none":
+        return dict(config)
+    return {**config, "backbone": {**config["backbone"], "weights": "none", "recorded": about["pretrained"]}}
 
 
 def pretrained(config: Config) -> bool:

@@ -2,9 +2,9 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,13 @@ from metavision.problems.base import Problem
 from metavision.types import Episode, Examples, Inputs, Meta, Metrics, P
 
 Score = tuple[Tensor, Metrics]
+
+
+class Choices(NamedTuple):
+    """Candidates of one method."""
+
+    options: Mapping[str, Meta]  # the same parameters with other buffers, by a name to be printed
+    episodes: int  # of validation that each is tried on
 
 
 class Mapper(Protocol):
@@ -42,6 +49,11 @@ class Algorithm(ABC):
     diet: ClassVar[str] = "episodes"  # or "batches", for pre-training
     mapping: ClassVar[str] = "vmap"  # or "loop", for code that does not map
     frozen: ClassVar[bool] = False  # whether images matter through `embed` alone, by the weights of `meta`
+
+    @property
+    def maps(self) -> bool:
+        """Whether tasks can be mapped at once."""
+        return self.mapping != "loop" and self.backbone.maps
 
     @property
     def uses_queries(self) -> bool:
@@ -136,12 +148,22 @@ class Algorithm(ABC):
         backbone.norm = policy
         return replace(self, backbone=backbone)
 
+    def choices(self, meta: Meta) -> Choices | None:  # noqa: ARG002
+        """What is chosen among on validation episodes once meta-training is over; None: nothing is."""
+        return None
+
     def before_adaptation(self) -> Self | None:
         """The same algorithm without any update, for inner-loop methods: its accuracy must be 1/k."""
         return None
 
     def calibrate(self, meta: Meta, x: Tensor) -> Meta:
-        """Meta with the normalisation statistics of the images x (n, C, H, W), where the policy keeps any."""
+        """Meta with the normalisation statistics of the images x (n, C, H, W), where the policy keeps any.
+
+        Those that came with pre-trained weights are the network's whatever x is; with them weights are whole.
+        """
+        if self.backbone.norm == "stored":
+            kept = {name: t.to(x.device) for name, t in functional.stored(self.backbone).items()}
+            return Meta(meta.params, {**meta.buffers, **trees.under("backbone", kept)})
         if self.backbone.norm != "running":
             return meta
         statistics = functional.calibrate(self.backbone, trees.select(meta.params, "backbone"), x)

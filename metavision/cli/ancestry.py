@@ -10,18 +10,18 @@ from metavision.engine import checkpoint
 from metavision.errors import InputError
 
 
-def classes(config: Mapping[str, Any], sources: Mapping[str, Source | OwnSource]) -> set[str]:
-    """Hashes of the classes that `init` and `algo.teacher` were trained on.
+def ancestors(config: Mapping[str, Any], sources: Mapping[str, Source | OwnSource]) -> list[Mapping[str, Any]]:
+    """What the checkpoints of `init` and `algo.teacher` say of themselves.
 
     Raises:
         InputError: one of them is not finished, was trained on classes of validation or test, or on pixels that were
             scaled otherwise; or the teacher has no outputs for these training classes.
     """
-    found: set[str] = set()
+    found = []
     for name, place in (("init", config["init"]), ("algo.teacher", config["algo"].get("teacher"))):
         if place is not None:
             about = _about(name, place, config, sources)
-            found |= set(about["trained_on"])
+            found.append(about)
             if name == "algo.teacher" and about["split_hash"] != sources["train"].fingerprint:
                 raise InputError(f"algo.teacher={place} was trained on another split, so it can't teach this one")
     return found

@@ -78,7 +78,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     place = device.resolve(asked["device"])
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=engine["threads"])
     read = checkpoint.read(path)
-    run_config = {**read.about["config"], "engine": engine}
+    run_config = {**build.unloaded(read.about), "engine": engine}
     run_config["algo"] = policies.with_steps(run_config["algo"], asked["steps"])
     weights, at = (read, path) if asked["checkpoint"] is None else _other(asked["checkpoint"])
     data = build.dataset({"data": run_config["data"] if asked["data"] is None else _alike(asked["data"], read)})
@@ -124,6 +124,8 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "train_split_hash": weights.about["split_hash"],
         "leak": leak,
         "track": weights.about["track"],
+        "pretrained": weights.about.get("pretrained"),
+        "chosen": weights.about.get("chosen"),
         "seed": read.about["config"]["seed"],
         "asked": {key: asked[key] for key in ASKED if asked[key] is not None},
     }
@@ -204,7 +206,9 @@ def _outputs_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, way: int
 def _statistics_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, x: torch.Tensor) -> None:
     """Raises InputError where the weights come with other statistics than the run's algorithm takes."""
     needed = algorithm.calibrate(Meta(weights.meta.params, {}), x.cpu()).buffers.keys()
-    if differ := needed ^ weights.meta.buffers.keys():
+    choices = algorithm.choices(weights.meta)
+    free = {name for choice in (choices.options.values() if choices else ()) for name in choice.buffers} - needed
+    if differ := (needed ^ weights.meta.buffers.keys()) - free:
         what = "lacks" if min(differ) in needed else "has"
         raise InputError(
             f"{path} {what} {min(differ)}, so it is of another algorithm or normalisation than the run "

@@ -49,9 +49,20 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     stdout.print(f"normalisation {result['normalisation']} ({transductive})", soft_wrap=True)
     stdout.print(f"selected: {result['selection']}, step {result['step']}", soft_wrap=True)
     stdout.print(f"track: {result['track']}; split {result['split_hash']}", soft_wrap=True)
+    if choice := result.get("chosen"):
+        stdout.print(f"chosen on {choice['episodes']} validation episodes: {choice['name']}", soft_wrap=True)
+    if about := result.get("pretrained"):
+        stdout.print(_weights(about), soft_wrap=True, markup=False)
     if result.get("leak"):
         stdout.print(f"[bold red]{result['leak']} of the classes were trained on[/bold red]", soft_wrap=True)
     stdout.print(f"record: {folder}", soft_wrap=True, markup=False)
+
+
+def _weights(about: Mapping[str, Any]) -> str:
+    """What pre-trained weights are."""
+    name = ".".join(str(about[part]) for part in ("model", "weights") if about[part])
+    licence = f"licence {about['licence']}" if about["licence"] else "no licence stated"
+    return f"pre-trained: {name} of {about['library']} {about['version']}, {about['file']}, {licence}"
 
 
 def _more(result: Mapping[str, Any]) -> Iterator[str]:

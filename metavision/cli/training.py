@@ -19,6 +19,7 @@ from metavision.data.own import OwnEpisodes
 from metavision.data.source import DataSet
 from metavision.engine import checkpoint, device, threads
 from metavision.engine.checkpoint import Checkpoint
+from metavision.engine.choosing import chosen
 from metavision.engine.testing import Contender, test
 from metavision.engine.train import Plan, train
 from metavision.errors import InputError, suggestion
@@ -57,6 +58,7 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
         "device": device.name(place),
         "threads": torch.get_num_threads(),
         "execution": execution,
+        "pretrained": plan.about["pretrained"],
     }
     if config["rerun"]:  # only now that nothing is wrong with what replaces it
         run.clear()
@@ -71,7 +73,7 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     note(_in_words(plan, place))
     try:
         recorder.open(config, origin)
-        selected = train(plan, run, recorder)
+        selected = chosen(plan, train(plan, run, recorder), checkpoint.find(run.folder))
         result = _tested(config, data, plan, selected, run, recorder)
         run.write("result.json", result)
         run.finish()
@@ -102,7 +104,9 @@ def plan_of(
     tester = build.algorithm(config, data.shape, specs["test"].way, classes).for_evaluation()
     if learner.problem.chance is None and "pixels" in config["references"]:
         raise InputError("the reference pixels tells images apart; take it out: references=[untrained]")
-    inherited = ancestry.classes(config, sources)
+    ancestors = ancestry.ancestors(config, sources)
+    inherited = {name for about in ancestors for name in about["trained_on"]}
+    own, pretrained = set(tasks.source.class_hashes), _pretrained(learner, ancestors)
     meta = _start(config, learner, place)
     if not meta.params and budget["steps"]:
         raise InputError("this algorithm on this backbone has nothing to learn; budget.steps=0 tests it as it is")
@@ -135,10 +139,17 @@ def plan_of(
             "split_hash": tasks.source.fingerprint,
             "trained_on": sorted({*tasks.source.class_hashes, *inherited}),
             "classes": classes,
-            "track": "strict" if inherited <= set(tasks.source.class_hashes) else "external",
+            "track": "external" if inherited - own or pretrained else "strict",
+            "pretrained": pretrained,
             "scaling": {"mean": list(scaling.mean), "std": list(scaling.std)},
         },
     )
+
+
+def _pretrained(learner: Algorithm, ancestors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Of the weights of another library that this run, or one that it starts or learns from, began with."""
+    found = [learner.backbone.provenance, *(about.get("pretrained") for about in ancestors)]
+    return next((about for about in found if about is not None), None)
 
 
 def _threads(begun: Mapping[str, Any]) -> int | None:
@@ -191,6 +202,8 @@ def _tested(
         "selection": RULES[config["selection"]].format(metric=plan.tester.problem.metric),
         "train_split_hash": plan.about["split_hash"],
         "track": plan.about["track"],
+        "pretrained": plan.about["pretrained"],
+        "chosen": selected.about.get("chosen"),
     }
     return about | result
 

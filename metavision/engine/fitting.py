@@ -81,7 +81,7 @@ def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train
         _check_replayable(algorithm, place)
     if train and not meta.params:
         return loop
-    if algorithm.mapping == "loop" or wanted.looped:
+    if not algorithm.maps or wanted.looped:
         return _sparing(loop, algorithm, meta, task, wanted) if train else loop
     chunk = wanted.chunk
     if chunk is None:
@@ -99,7 +99,7 @@ def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train
 def candidates(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> list[Mapper]:
     """The mappers of a training step that are worth a comparison, that of the rule first."""
     rule = fitted(algorithm, meta, task, wanted, train=True)
-    if algorithm.mapping == "loop" or wanted.mapping != "auto" or not meta.params:
+    if not algorithm.maps or wanted.mapping != "auto" or not meta.params:
         return [rule]
     loop = rule if rule.strategy == "loop" else _loop(algorithm, task, wanted)
     asked = [(False, True) if choice is None else (choice,) for choice in (wanted.channels_last, wanted.explicit)]
@@ -127,7 +127,7 @@ def _together(strategy: Literal["vmap", "graph"], chunk: int, loop: Mapper) -> M
 
 def _loop(algorithm: Algorithm, task: Any, wanted: Wanted) -> Mapper:
     # Measured on CPUs alone; and what does not map is foreign code, which is left as it is.
-    pays = _place(task).type == "cpu" and algorithm.mapping != "loop"
+    pays = _place(task).type == "cpu" and algorithm.maps
     return Mapper(
         autocast=wanted.autocast,
         channels_last=pays if wanted.channels_last is None else wanted.channels_last,
@@ -138,7 +138,7 @@ def _loop(algorithm: Algorithm, task: Any, wanted: Wanted) -> Mapper:
 
 def _sparing(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> Mapper:
     """The loop, which recomputes inner steps where a task would take too much and this makes it less."""
-    if wanted.recompute is not None or algorithm.mapping == "loop":
+    if wanted.recompute is not None or not algorithm.maps:
         return loop
     tried, sparing = partial(footprint, algorithm, meta, task, train=True), replace(loop, recompute=True)
     if not tried(loop, most=wanted.bytes(_place(task))).exceeded:
@@ -156,7 +156,7 @@ def _check_replayable(algorithm: Algorithm, place: torch.device) -> None:
     name = type(algorithm).__name__
     if place.type != "cuda":
         raise InputError(f"engine.mapping=graph needs a CUDA device, and this is {place.type}")
-    if algorithm.mapping == "loop":
+    if not algorithm.maps:
         raise InputError(f"engine.mapping=graph: {name} does not map; engine.mapping=loop does it")
     if not _steady(algorithm):
         raise InputError(

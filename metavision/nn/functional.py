@@ -20,7 +20,10 @@ def initial(module: nn.Module, generator: torch.Generator) -> P:
     """Fresh parameters for `module`, a function of the generator alone; the module is left as it is.
 
     Every layer draws as its own `reset_parameters` does, so torch's defaults hold; the global generator is put back.
+    A module that has a method `initial` knows better, as one with pre-trained weights does.
     """
+    if callable(own := getattr(module, "initial", None)):
+        return own(generator)
     fresh = copy.deepcopy(module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -28,6 +31,13 @@ def initial(module: nn.Module, generator: torch.Generator) -> P:
             if callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()
     return {name: parameter.detach() for name, parameter in fresh.named_parameters()}
+
+
+def stored(module: nn.Module) -> P:
+    """The statistics that torch's own layers of batch normalisation hold."""
+    layers = ((name, m) for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))  # noqa: SLF001
+    kept = ("running_mean", "running_var")
+    return {f"{name}.{key}": t for name, layer in layers for key, t in layer.named_buffers() if key in kept}
 
 
 def apply(module: nn.Module, params: P, buffers: P, inputs: Inputs) -> Tensor:

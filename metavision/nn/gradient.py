@@ -1,11 +1,13 @@
 """Inner gradients, and steps whose graph is not kept."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, func
 from torch.autograd.function import Function, once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import get_device_states, set_device_states
 
@@ -32,11 +34,12 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
     if constant:
         at = {name: tensor.detach() for name, tensor in at.items()}
     if transformed() and not mapped():
-        return func.grad(function)(at, *rest)
+        with _attention(twice=not constant):
+            return func.grad(function)(at, *rest)
     tensors = [together(tensor) for tensor in trees.tensors((at, rest))]
     differentiable = torch.is_grad_enabled() and not constant and any(tensor.requires_grad for tensor in tensors)
     leaves = {name: together(p) for name, p in at.items()}
-    with torch.enable_grad():
+    with torch.enable_grad(), _attention(twice=differentiable):
         with below():
             # Views, so that a head that was made from the backbone counts as a variable of its own.
             leaves = {
@@ -53,6 +56,11 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
                 materialize_grads=True,
             )
     return {name: apart(slope) for name, slope in zip(leaves, slopes, strict=True)}
+
+
+def _attention(*, twice: bool) -> AbstractContextManager[Any]:
+    """Where a derivative is taken twice, torch's attention must be written out: fused kernels have no second one."""
+    return sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
 
 
 def step(function: Callable[..., Any], *given: Any) -> Any:

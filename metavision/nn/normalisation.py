@@ -6,6 +6,8 @@
 | `running` | the batch in training, calibrated statistics after   | no, once calibrated    |
 | `group`   | each image alone (Wu and He, 2018)                    | no                     |
 | `none`    | nowhere                                              | no                     |
+| `stored`  | pre-trained weights came with them, always           | no                     |
+| `layer`   | each image alone, in the layers of a transformer     | no                     |
 | `support` | in evaluation alone: the batch, but for queries those of their support | no   |
 
 The usual MAML implementations use `batch`, which lets one query help another; its accuracy collapses when queries

@@ -12,7 +12,7 @@ from typing import Any
 
 import metavision
 
-PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pillow", "safetensors", "wandb")
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pillow", "safetensors", "timm", "wandb")
 
 
 def provenance() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 from metavision.data.augment.base import Augmentation, Compose
 from metavision.data.augment.colour import ColorJitter, RandomGrayscale
 from metavision.data.augment.crop import RandomCrop, RandomResizedCrop
+from metavision.data.augment.diffaugment import DiffAugment
 from metavision.data.augment.erasing import RandomErasing
 from metavision.data.augment.flip import RandomHorizontalFlip, RandomVerticalFlip
 from metavision.data.augment.randaugment import OPERATIONS, SIGNED, RandAugment
@@ -140,6 +141,23 @@ def test_extreme_numbers_stay_in_range(name: str, extreme: float) -> None:
     done = augmentation(x.clone(), torch.full((5, augmentation.draws), extreme, dtype=torch.float64))
     assert done.dtype == x.dtype and len(done) == 5
     assert done.min() >= -1e-6 and done.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_diffaugment_is_its_steps_image_by_image(channels: int) -> None:
+    """With torchvision's translation, and the authors' formulas of light and colour."""
+    augmentation, x = DiffAugment(p=0.7, shift=0.25), images(40, channels, 12, 20)
+    u = numbers(40, augmentation)
+    done = []
+    for image, (changed, mirrored, bright, colour, contrast, down, across) in zip(x, u.tolist(), strict=True):
+        y = tv.horizontal_flip(image) if mirrored < 0.5 else image
+        y = y + 0.225 * (bright - 0.5)
+        y = (y - y.mean(0, keepdim=True)) * 2 * colour + y.mean(0, keepdim=True)
+        y = ((y - y.mean()) * (contrast + 0.5) + y.mean()).clamp(0, 1)
+        moved = [3 - int(down * 7), 5 - int(across * 11)]  # at most 3 of 12 rows, 5 of 20 columns
+        y = tv.affine(y, 0.0, [moved[1], moved[0]], 1.0, [0.0, 0.0])
+        done.append(y if changed < 0.7 else image)
+    torch.testing.assert_close(augmentation(x.clone(), u), torch.stack(done))
 
 
 def test_offsets_and_factors_are_uniform() -> None:

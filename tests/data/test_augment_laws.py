@@ -11,6 +11,7 @@ from torch import Tensor
 from metavision.data.augment.base import Augmentation, Compose
 from metavision.data.augment.colour import ColorJitter, RandomGrayscale
 from metavision.data.augment.crop import RandomCrop, RandomResizedCrop
+from metavision.data.augment.diffaugment import DiffAugment
 from metavision.data.augment.erasing import RandomErasing
 from metavision.data.augment.flip import RandomHorizontalFlip, RandomVerticalFlip
 from metavision.data.augment.randaugment import RandAugment
@@ -25,6 +26,8 @@ MEMBERS: dict[str, Augmentation] = FAMILY | {
     "light alone": ColorJitter(brightness=0.4),
     "no jitter": ColorJitter(),
     "no operation": RandAugment(0),
+    "diffaugment": DiffAugment(),
+    "wide diffaugment": DiffAugment(1.0, 0.5, 1.0, 2.0, 2.0, 0.5),
     "nothing": Compose([]),
     "nested": Compose([Compose([RandomHorizontalFlip(), RandomRotation(20)]), RandomCrop(16)]),
 }

@@ -67,7 +67,12 @@ SMALL = {
     "vit_small_84": "backbone.width=12 backbone.depth=2 backbone.heads=3",
     "vit_small_224": "backbone.width=12 backbone.depth=2 backbone.heads=3",
 }
-NAMES = sorted(path.stem for path in (config.folder() / "backbone").glob("*.yaml"))
+FOREIGN = ("torchvision", "timm")  # what is made of these has tests of its own, in `test_pretrained.py`
+NAMES = sorted(
+    path.stem
+    for path in (config.folder() / "backbone").glob("*.yaml")
+    if composed(f"backbone={path.stem}")["backbone"]["_target_"].split(".")[-2] not in FOREIGN
+)
 
 
 def small(name: str) -> str:
