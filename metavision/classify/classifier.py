@@ -94,6 +94,10 @@ class Classifier:
         t = 1.0 if out is None else temperature(out.logits, support.y[out.rows], len(out.rows) // out.times)
         return cls(network, head, head.fit(x, support.y, k), support, typical(support.z), t, unknown), out
 
+    def seen(self) -> Tensor:
+        """What the head was given of the support: features (n, d), or images (n, C, H, W) as numbers."""
+        return _seen(self.network, self.head, self.support)
+
     @property
     def classes_(self) -> np.ndarray:
         """Names (k,), in the order of the columns of `predict_proba`."""
@@ -148,6 +152,7 @@ class Classifier:
         named = {
             **trees.under("params", meta.params),
             **trees.under("buffers", meta.buffers),
+            **trees.under("statistics", self.network.statistics or {}),
             **tensors,
             "support/y": self.support.y,
             "support/z": self.support.z,
@@ -181,7 +186,8 @@ class Classifier:
 
     @classmethod
     def _of(cls, card: dict[str, Any], tensors: P) -> Self:
-        network = rebuilt(card["network"], trees.select(tensors, "params"), trees.select(tensors, "buffers"))
+        meta = Meta(trees.select(tensors, "params"), trees.select(tensors, "buffers"))
+        network = rebuilt(card["network"], meta, trees.select(tensors, "statistics") or None)
         name, settings = card["head"]["name"], card["head"]["settings"]
         head = Own.of(network.algorithm, network.meta) if name == Own.name else heads.KINDS[name](**settings)
         y, z, pixels = tensors["support/y"], tensors["support/z"], tensors.get("support/pixels")
@@ -228,7 +234,6 @@ OWN_KEYS = ("classes", "support", "network", "head", "task", "temperature", "unk
 
 
 def _seen(network: Network, head: Head, support: Support) -> Tensor:
-    """What the head is given of the support."""
     if not head.sees:
         return support.z
     assert support.pixels is not None  # kept for such heads

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metavision import build, trees
 from metavision.algorithms.base import Algorithm
@@ -35,6 +35,7 @@ class Network:
         config: of backbone and algorithm, as resolved.
         classes: of the training of `algorithm`.
         about: JSON of where the weights come from.
+        statistics: that features are normalised by, where the algorithm was trained with those of whatever it is given.
         device: of the forward passes.
     """
 
@@ -44,6 +45,7 @@ class Network:
     config: Mapping[str, Any]
     classes: int
     about: Mapping[str, Any]
+    statistics: P | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a value
 
     @classmethod
@@ -67,11 +69,12 @@ class Network:
             "trained_on": len(found.about["trained_on"]),
         }
         if algo is None:
-            return cls(algorithm, found.meta, preparing, config, classes, about, device)
+            return cls(algorithm, found.meta, preparing, config, classes, about, device=device)
         other = build.algorithm(config | {"algo": algo}, preparing.shape, way, classes).for_evaluation()
         fresh = other.init(torch.Generator().manual_seed(0))
         params = fresh.params | trees.under("backbone", trees.select(found.meta.params, "backbone"))
-        return cls(other, Meta(params, found.meta.buffers), preparing, config | {"algo": algo}, classes, about, device)
+        told = config | {"algo": algo}
+        return cls(other, Meta(params, found.meta.buffers), preparing, told, classes, about, device=device)
 
     @classmethod
     def of_backbone(cls, config: Mapping[str, Any], name: str, size: int, device: torch.device) -> Self:
@@ -92,43 +95,34 @@ class Network:
         algorithm = build.algorithm(config, preparing.shape, 2, 2).for_evaluation()
         meta = algorithm.init(torch.Generator().manual_seed(0))
         about = {"backbone": name, **(getattr(algorithm.backbone, "provenance", None) or {})}
-        return cls(algorithm, meta, preparing, {key: config[key] for key in KEPT}, 2, about, device)
+        return cls(algorithm, meta, preparing, {key: config[key] for key in KEPT}, 2, about, device=device)
 
     def on(self, device: torch.device) -> Self:
         return replace(self, device=device)
 
     def settled(self, pixels: Tensor) -> Self:
-        """With statistics of these images (n, C, H, W), where it was trained with those of whatever it is given.
+        """With the statistics of these images (n, C, H, W), where it was trained with those of whatever it is given.
 
         An answer must not depend on what else is asked about.
         """
-        if self.backbone.norm not in ("batch", "support"):
+        if self.algorithm.backbone.norm != "batch":
             return self
         running = self.algorithm.normalised("running")
-        meta = running.calibrate(Meta(self.meta.params, {}), self.preparing.numbers(pixels))
-        return replace(self, algorithm=running, meta=meta)
-
-    @property
-    def backbone(self) -> Backbone:
-        return self.algorithm.backbone
-
-    @property
-    def state(self) -> P:
-        """All tensors of the backbone, statistics among them."""
-        own = {**dict(self.backbone.named_parameters()), **dict(self.backbone.named_buffers())}
-        learned = {**trees.select(self.meta.params, "backbone"), **trees.select(self.meta.buffers, "backbone")}
-        return trees.detach({**own, **learned})
+        found = running.calibrate(Meta(self.meta.params, {}), self.preparing.numbers(pixels))
+        return replace(self, statistics=trees.select(found.buffers, "backbone"))
 
     @cached_property
-    def _ready(self) -> tuple[Any, P]:
+    def _ready(self) -> tuple[nn.Module, P]:
         """The module and its tensors on the device, with fixed normalisation in the convolutions."""
         blank = torch.zeros(2, *self.preparing.shape)
         params, buffers = (trees.select(part, "backbone") for part in self.meta)
+        module: nn.Module = self.algorithm.backbone
+        if self.statistics is not None:
+            module, buffers = self.algorithm.normalised("running").backbone, self.statistics
         with torch.no_grad():
-            module, params, buffers = folded(self.backbone, params, buffers, self.preparing.numbers(blank))
+            module, params, buffers = folded(module, params, buffers, self.preparing.numbers(blank))
         state = {**params, **buffers}
-        own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        place = {name: t.detach().to(self.device) for name, t in {**own, **state}.items()}
+        place = {name: t.detach().to(self.device) for name, t in {**dict(module.named_buffers()), **state}.items()}
         last = torch.channels_last
         return module, {name: t.contiguous(memory_format=last) if t.ndim == 4 else t for name, t in place.items()}
 
@@ -147,15 +141,14 @@ class Network:
         """JSON, from which `rebuilt` makes it again, with its tensors."""
         return {
             "config": dict(self.config),
-            "norm": self.backbone.norm,
             "classes": self.classes,
             "preparing": self.preparing.as_dict(),
             "about": dict(self.about),
         }
 
 
-def rebuilt(about: Mapping[str, Any], params: P, buffers: P) -> Network:
-    """A network of a classifier's file.
+def rebuilt(about: Mapping[str, Any], meta: Meta, statistics: P | None) -> Network:
+    """A network of a classifier's file, on the CPU.
 
     Raises:
         InputError: it names what is neither a part of this program nor a backbone or algorithm of the user's.
@@ -163,9 +156,7 @@ def rebuilt(about: Mapping[str, Any], params: P, buffers: P) -> Network:
     config, preparing = about["config"], Preparing.from_dict(about["preparing"])
     _trusted(config)
     algorithm = build.algorithm(_unread(config), preparing.shape, 2, about["classes"]).for_evaluation()
-    if algorithm.backbone.norm != about["norm"]:
-        algorithm = algorithm.normalised(about["norm"])
-    return Network(algorithm, Meta(params, buffers), preparing, config, about["classes"], about["about"])
+    return Network(algorithm, meta, preparing, config, about["classes"], about["about"], statistics)
 
 
 def _trusted(node: Any) -> None:

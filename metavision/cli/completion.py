@@ -47,7 +47,7 @@ def candidates(line: str) -> list[str]:
     words = line.split(" ")[1:]
     if len(words) < 2:
         return [f"{verb} " for verb in VERBS if verb.startswith(words[-1] if words else "")]
-    if words[0] not in ("train", "evaluate"):
+    if words[0] not in ("train", "evaluate", "adapt"):
         return [word for word in _arguments(words[:-1]) if word.startswith(words[-1])]
     return _overrides(words[0], " ".join(words[1:]))
 

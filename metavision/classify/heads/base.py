@@ -42,13 +42,17 @@ class Head(ABC):
     def held_out(self, x: Tensor, y: Tensor, k: int) -> Tensor | None:  # noqa: ARG002
         """Row i: the logits (n, k) of x_i by a support without x_i, and without one image of every other class.
 
-        Their mean over which ones these are, where it has a closed form. That of an image which is alone in its class means nothing.
+        Their mean over which ones these are, where it has a closed form. That of an image which is alone in its class
+        means nothing.
         """
         return None
 
     def suited(self, x: Tensor) -> Self:  # noqa: ARG002
         """The same head with settings that go by the scale of the support x, whose labels have no say."""
         return self
+
+    def check(self, k: int) -> None:  # noqa: B027 - most can
+        """Raises InputError unless the head can tell k classes apart."""
 
     def settings(self) -> dict[str, Any]:
         """As JSON, from which the head can be made again."""
