@@ -255,6 +255,24 @@ def choices(*groups: str) -> str:
     return "\n".join(lines)
 
 
+def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """A resolved configuration of `conf/<name>.yaml`, for use in Python; Hydra is left as it was.
+
+    Raises:
+        InputError: the overrides don't fit.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register()
+    try:
+        with hydra.initialize_config_dir(str(folder()), version_base="1.3"):
+            return plain(hydra.compose(name, list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(str(error).splitlines()[0]) from error
+
+
 def folder() -> Path:
     """Where the YAML files are: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parent

@@ -159,8 +159,8 @@ class Classifier:
             "support/typical": self.typical,
             **({} if self.support.pixels is None else {"support/pixels": self.support.pixels}),
         }
-        card = {
-            **self.card,
+        about = {
+            "card": dict(self.card),
             "classes": list(self.support.classes),
             "support": list(self.support.names),
             "network": self.network.as_dict(),
@@ -169,7 +169,7 @@ class Classifier:
             "temperature": self.temperature,
             "unknown": self.unknown,
         }
-        file.save(Path(path), card, _apart(named))
+        file.save(Path(path), about, _apart(named))
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Self:
@@ -178,28 +178,28 @@ class Classifier:
         Raises:
             InputError: there is no such file, it is no classifier, was changed since, or is of a newer version.
         """
-        card, tensors = file.read(Path(path))
+        about, tensors = file.read(Path(path))
         try:
-            return cls._of(card, tensors).on(device)
+            return cls._of(about, tensors).on(device)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} does not fit this program: {type(error).__name__}: {error}") from error
 
     @classmethod
-    def _of(cls, card: dict[str, Any], tensors: P) -> Self:
+    def _of(cls, about: dict[str, Any], tensors: P) -> Self:
         meta = Meta(trees.select(tensors, "params"), trees.select(tensors, "buffers"))
-        network = rebuilt(card["network"], meta, trees.select(tensors, "statistics") or None)
-        name, settings = card["head"]["name"], card["head"]["settings"]
+        network = rebuilt(about["network"], meta, trees.select(tensors, "statistics") or None)
+        name, settings = about["head"]["name"], about["head"]["settings"]
         head = Own.of(network.algorithm, network.meta) if name == Own.name else heads.KINDS[name](**settings)
         y, z, pixels = tensors["support/y"], tensors["support/z"], tensors.get("support/pixels")
-        support = Support(tuple(card["classes"]), tuple(card["support"]), y, z, pixels)
+        support = Support(tuple(about["classes"]), tuple(about["support"]), y, z, pixels)
         kept = (
-            unpacked(card["task"], tensors),
+            unpacked(about["task"], tensors),
             support,
             tensors["support/typical"],
-            card["temperature"],
-            card["unknown"],
+            about["temperature"],
+            about["unknown"],
         )
-        return cls(network, head, *kept, {key: card[key] for key in card if key not in OWN_KEYS})
+        return cls(network, head, *kept, about["card"])
 
     def on(self, device: str) -> Self:
         """The same, with its network on a device: auto, cpu, cuda."""
@@ -230,7 +230,6 @@ class Classifier:
 
 
 BATCH = 64  # images that are read and answered together
-OWN_KEYS = ("classes", "support", "network", "head", "task", "temperature", "unknown")  # of the card: this file's own
 
 
 def _seen(network: Network, head: Head, support: Support) -> Tensor:

@@ -1,6 +1,7 @@
 """Near what a classifier knows, or far from all of it: neighbours in the support, and `unknown`.
 
-Features of norm 1 are likened as directions from the support's mean: without that, cosines of some networks are all near 1.
+Features of norm 1 are likened as directions from the support's mean: without that, cosines of some networks are all
+near 1.
 """
 
 import torch

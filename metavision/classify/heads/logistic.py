@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metavision.classify.heads.base import Linear, OfFeatures, balanced, one_hot, span
 
-ITERATIONS, SLOPE = 2000, 1e-9  # of the optimizer at most; the largest slope at which it stops
+ITERATIONS, SLOPE = 2000, 1e-8  # of the optimizer at most; the largest slope at which it stops
 
 
 @dataclass(frozen=True)
