@@ -140,10 +140,10 @@ class Classifier:
         rows = []
         for path in paths:
             try:
-                rows.append(torch.from_numpy(self.network.preparing.pixels(Path(path))))
+                rows.append(self.network.preparing.pixels(Path(path)))
             except ValueError as error:
                 raise InputError(f"{path} can't be read: {error}") from error
-        return torch.stack(rows) if rows else torch.empty(0, *self.network.preparing.shape, dtype=torch.uint8)
+        return torch.from_numpy(np.stack(rows) if rows else np.empty((0, *self.network.preparing.shape), np.uint8))
 
     def save(self, path: str | Path) -> None:
         """Writes one file, whole or not at all."""

@@ -68,7 +68,8 @@ class FewShotClassifier:
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Labels (n,)."""
-        return self.classes_[self.decision_function(X).argmax(1)]
+        best = self.decision_function(X).argmax(1)
+        return self.classes_[best]
 
     def score(self, X: Any, y: Sequence[Any]) -> float:  # noqa: N803
         """The share of rows whose label is told right."""
