@@ -51,7 +51,7 @@ def chosen(name: str, network: Network, y: Tensor, k: int, *, algorithm: bool) -
         except InputError as error:
             why = f"; its own not, since {error}"
         else:
-            return own, "what the network was trained for"
+            return own, f"that of {type(own.algorithm).__name__}, the network's algorithm"
     least = int(torch.bincount(y, minlength=k).min())
     if least < SHOTS:
         return KINDS["prototypes"](), f"since a class has {least} image{'s' * (least > 1)}{why}"
