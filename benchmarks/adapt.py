@@ -47,13 +47,14 @@ def main() -> None:
     network = Network.of_run(asked.run, torch.device("cpu"))
     source = build.dataset(checkpoint.read(checkpoint.find(asked.run)).about["config"]).source("test")
     features = embedded(network, source)
-    heads = [*(kind() for kind in KINDS.values()), Own.of(network.algorithm, network.meta)]
+    heads = [KINDS["prototypes"](), KINDS["ridge"](), Own.of(network.algorithm, network.meta)]
+    cases = [(k, n, head) for k, n in SETTINGS for head in heads] + [(*SETTINGS[0], KINDS["logistic"]())]
     found = {
         "run": network.about["run"],
         "data": source.name,
         "draws": asked.draws,
         "command": commanded(asked.run, source),
-        "rows": [row(features, head, k, n, asked.draws) for k, n in SETTINGS for head in heads],
+        "rows": [row(features, head, k, n, asked.draws) for k, n, head in cases],
         "provenance": provenance(),
     }
     if asked.out:

@@ -7,7 +7,6 @@ damaged or edited; it is no signature of who wrote it.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metavision.classify.drafts import draft_of
 from metavision.errors import InputError
 
 VERSION = 1
@@ -32,19 +32,11 @@ def save(path: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(card, ensure_ascii=False, sort_keys=True)
     header = {KEY: json.dumps({"version": VERSION, "sha256": _digest(text, whole)}), "card": text}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(handle)
-        draft = Path(name)
+    with draft_of(path) as draft:
         try:
             save_file(whole, draft, metadata=header)
-            draft.chmod(0o666 & ~_umask())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}") from error
+        except SafetensorError as error:
+            raise InputError(f"{path} can't be written: {error}") from error
 
 
 def writable(path: Path) -> None:
@@ -93,9 +85,3 @@ def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from metavision.classify.drafts import draft_of
 from metavision.classify.streaming import Answer
 from metavision.errors import InputError
 
@@ -48,24 +47,13 @@ def checked(out: str) -> str:
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[str]]:
-    """A file that takes its name only when all is written.
+    """A file that takes its name when all is written. Names in it need not be UTF-8, and are written as they are.
 
     Raises:
         InputError: it can't be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from error
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft_of(path) as draft, draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield file
 
 
 def _csv(file: IO[str], top: int, nearest: int) -> Write:
