@@ -34,8 +34,9 @@ class Logistic(OfFeatures):
         from scipy.optimize import minimize
 
         z = self.scaled(x)
-        basis = span(z)
-        points = z if basis is None else z @ basis
+        middle = z.mean(0)  # offsets are free, so that taking it off changes the path alone, which it shortens
+        basis = span(z - middle)
+        points = z - middle if basis is None else (z - middle) @ basis
         target, size = one_hot(y, k), points.shape[1] * k
         cost_of = self.penalty * balanced(y, k)[:, None]
 
@@ -51,7 +52,8 @@ class Logistic(OfFeatures):
         options = {"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "ftol": 0.0, "gtol": SLOPE}
         found = minimize(cost, np.zeros(size + k), jac=True, method="L-BFGS-B", options=options).x
         weight, bias = torch.from_numpy(found[:size]).view(-1, k), torch.from_numpy(found[size:])
-        return Linear(weight if basis is None else basis @ weight, bias)
+        weight = weight if basis is None else basis @ weight
+        return Linear(weight, bias - middle @ weight)
 
     def logits(self, task: Linear, x: Tensor) -> Tensor:
         return self.scaled(x) @ task.weight + task.bias
