@@ -204,12 +204,39 @@ class Evaluate:
     device: Device = Device.auto
 
 
+@dataclass
+class Adapt:
+    """`conf/adapt.yaml`. Below `device` is what files of `algo` and `backbone` may set."""
+
+    support: str | None = None
+    run: str | None = None
+    backbone: dict[str, Any] | None = None
+    algo: dict[str, Any] | None = None
+    head: str = "auto"
+    output: str | None = None
+    classifier: str | None = None
+    add: Any = None
+    remove: Any = None
+    unknown: float = 0.05
+    size: int = 84
+    device: Device = Device.auto
+    problem: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
+    schedule: dict[str, Any] = MISSING
+    engine: Engine = field(default_factory=Engine)
+    episode: dict[str, Any] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)
+    norm: str = MISSING
+
+
 def register() -> None:
     """Makes the schemas known to Hydra, at the root, where they do not show up as choices of a group."""
     OmegaConf.register_new_resolver("choices", choices, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
     store.store(name="evaluate_schema", node=Evaluate)
+    store.store(name="adapt_schema", node=Adapt)
 
 
 HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
@@ -226,6 +253,24 @@ def choices(*groups: str) -> str:
         some = names if len(names) <= MOST_SHOWN else [*names[:: len(names) // 5][:5], f"… {len(names)} of them"]
         lines.append(f"{group}: {', '.join(some)}")
     return "\n".join(lines)
+
+
+def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """A resolved configuration of `conf/<name>.yaml`, for use in Python; Hydra is left as it was.
+
+    Raises:
+        InputError: the overrides don't fit.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register()
+    try:
+        with hydra.initialize_config_dir(str(folder()), version_base="1.3"):
+            return plain(hydra.compose(name, list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(str(error).splitlines()[0]) from error
 
 
 def folder() -> Path:

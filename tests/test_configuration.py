@@ -33,6 +33,7 @@ FLOORS = [
     {"tracking", "comparison", "config"},
     {"sweeping"},
     {"build"},
+    {"classify"},
     {"cli", "api"},
 ]
 

@@ -8,6 +8,8 @@ from metavision.cli import process  # noqa: F401 - before torch
 VERBS = {
     "train": "meta-train an algorithm, validate, keep checkpoints, and test at the end",
     "evaluate": "score a run or a checkpoint on fixed episodes",
+    "adapt": "make a classifier of a folder of your labelled images",
+    "predict": "label new images with a classifier",
     "compare": "put runs side by side: paired differences, a table, a page",
     "data": "list, prepare, show and verify data sets",
     "sync": "send what W&B runs kept offline",
@@ -26,13 +28,16 @@ Examples
   metavision train algo=maml data=omniglot               another algorithm and data set
   metavision train -m algo=maml,protonet seed=0,1,2      every combination
   metavision evaluate run=outputs/protonet-glyphs-1a2b3c4d/seed0 shot=5
+  metavision adapt run=outputs/protonet-cifarfs-1a2b3c4d/seed0 support=photos/flowers
+  metavision predict flowers.classifier photos/new --out labels.csv --sheet labels.html
 
 metavision VERB --help shows what a verb can be told; --version the version.
 """
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs a command line and returns its exit code: 0, 1 (it failed), 2 (bad input), 130 (interrupted)."""
+    """Runs a command line and returns its exit code: 0, 1 (it failed), 2 (bad input), 3 (`predict` skipped some
+    files), 130 (interrupted)."""
     words = sys.argv[1:] if words is None else words
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP.format(verbs="\n".join(f"  {verb:<12}{what}" for verb, what in VERBS.items())), end="")

@@ -47,7 +47,9 @@ def candidates(line: str) -> list[str]:
     words = line.split(" ")[1:]
     if len(words) < 2:
         return [f"{verb} " for verb in VERBS if verb.startswith(words[-1] if words else "")]
-    if words[0] not in ("train", "evaluate"):
+    if words[0] not in ("train", "evaluate", "adapt"):
+        if words[0] == "predict" and not words[-1].startswith("-"):
+            return []  # the shell completes names of files
         return [word for word in _arguments(words[:-1]) if word.startswith(words[-1])]
     return _overrides(words[0], " ".join(words[1:]))
 
@@ -65,6 +67,8 @@ def _arguments(before: list[str]) -> list[str]:
             return ["data "]
         case ["completion"]:
             return list(SHELLS)
+        case ["predict", *_]:
+            return ["--out ", "--sheet ", "--unknown ", "--top ", "--neighbours ", "--device "]
     return []
 
 

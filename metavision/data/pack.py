@@ -219,7 +219,7 @@ def _decode(path: Path, listing: Listing, decoder: Decoder, name: str, most: int
             return len(batch)
 
         with progress_bar(f"packing {name}", len(listing.labels), "images") as advance:
-            for done in _in_parallel(work, _batches(listing)):
+            for done in in_parallel(work, _batches(listing)):
                 advance(done)
                 if len(faults) >= most:
                     break
@@ -232,7 +232,7 @@ def _batches(listing: Listing) -> Iterator[list[tuple[int, Content | np.ndarray]
         yield batch
 
 
-def _in_parallel(work: Callable[[Any], int], tasks: Iterator[Any]) -> Iterator[int]:
+def in_parallel(work: Callable[[Any], int], tasks: Iterator[Any]) -> Iterator[int]:
     """Results as they come; only as many tasks are drawn ahead as keep all threads busy."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:

@@ -259,6 +259,8 @@ def test_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         "metavision tr": "train ",
         "metavision train algo=ma": "algo=maml",
         "metavision train episode.sh": "episode.shot=",
+        "metavision adapt backbone=pi": "backbone=pixels",
+        "metavision predict flowers.classifier --o": "--out ",
     }.items():
         monkeypatch.setitem(os.environ, "COMP_LINE", line)
         assert main(["completion", "query"]) == 0

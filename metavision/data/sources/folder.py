@@ -63,7 +63,7 @@ class ImageFolder(ImageSet):
 
     def layouts(self) -> Iterator[Layout]:
         place = self._place()
-        yield place, partial(_of_csv if place.suffix.lower() == ".csv" else _of_folders, place)
+        yield place, partial(of_csv if place.suffix.lower() == ".csv" else of_folders, place)
 
     def _place(self) -> Path:
         if not (place := Path(self.path)).exists():
@@ -136,7 +136,7 @@ def _at_random(classes: Sequence[str]) -> dict[str, list[str]]:
     return dict(zip(SPLITS, map(sorted, (shuffled[:first], shuffled[first:second], shuffled[second:])), strict=True))
 
 
-def _of_folders(place: Path) -> Listing:
+def of_folders(place: Path) -> Listing:
     """A class for each folder that holds images."""
     files = open_files(place)
     names = files.names()
@@ -184,7 +184,7 @@ def _listed(path: Path) -> Iterator[Path]:
     yield from (image for row in _rows(path)[1:] if (image := path.parent / row[0]).is_file())
 
 
-def _of_csv(path: Path) -> Listing:
+def of_csv(path: Path) -> Listing:
     """The images that a CSV lists."""
     rows = _rows(path)
     files = open_files(path.parent)

@@ -1,0 +1,191 @@
+"""Where features come from: a backbone with its weights, of a run or of a configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from metavision import build, trees
+from metavision.algorithms.base import Algorithm
+from metavision.backbones.base import Backbone
+from metavision.classify.preparing import Preparing
+from metavision.config import locate
+from metavision.engine import checkpoint
+from metavision.engine.embedding import TOGETHER, TOGETHER_ON_GPU
+from metavision.errors import InputError
+from metavision.nn import functional
+from metavision.nn.folding import folded
+from metavision.types import Inputs, Meta, P
+
+KEPT = ("backbone", "algo", "problem", "norm", "engine")  # of a configuration, to build the network again
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Images to features, and the algorithm that it was trained by.
+
+    Args:
+        algorithm: with its test-time settings.
+        meta: weights and statistics, on the CPU.
+        preparing: of images.
+        config: of backbone and algorithm, as resolved.
+        classes: of the training of `algorithm`.
+        about: JSON of where the weights come from.
+        statistics: that features are normalised by, where the algorithm was trained with those of whatever it is given.
+        device: of the forward passes.
+    """
+
+    algorithm: Algorithm
+    meta: Meta
+    preparing: Preparing
+    config: Mapping[str, Any]
+    classes: int
+    about: Mapping[str, Any]
+    statistics: P | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a value
+
+    @classmethod
+    def of_run(cls, run: str | Path, device: torch.device, algo: Mapping[str, Any] | None = None) -> Self:
+        """That of a run or a checkpoint; with another algorithm than the run's, if one is given.
+
+        Raises:
+            InputError: there is no such run, its checkpoint is damaged, or it was trained on no images.
+        """
+        path = checkpoint.find(Path(run))
+        found = checkpoint.read(path)
+        preparing = Preparing.of_run(found.about)
+        config = {key: found.about["config"][key] for key in KEPT}
+        way, classes = found.about["config"]["episode"]["way"], found.about["classes"]
+        algorithm = build.algorithm(_unread(config), preparing.shape, way, classes).for_evaluation()
+        checkpoint.fits(algorithm.init(torch.Generator()).params, found.meta.params, path)
+        about = {
+            "run": _name(path),
+            "step": found.step,
+            "track": found.about["track"],
+            "trained_on": len(found.about["trained_on"]),
+        }
+        if algo is None:
+            return cls(algorithm, found.meta, preparing, config, classes, about, device=device)
+        other = build.algorithm(config | {"algo": algo}, preparing.shape, way, classes).for_evaluation()
+        fresh = other.init(torch.Generator().manual_seed(0))
+        params = fresh.params | trees.under("backbone", trees.select(found.meta.params, "backbone"))
+        told = config | {"algo": algo}
+        return cls(other, Meta(params, found.meta.buffers), preparing, told, classes, about, device=device)
+
+    @classmethod
+    def of_backbone(cls, config: Mapping[str, Any], name: str, size: int, device: torch.device) -> Self:
+        """That of `backbone`, by the weights that it comes with; `algo` is what is to adapt it, ProtoNet by default.
+
+        Args:
+            config: resolved, with the keys of `KEPT`.
+            name: of the backbone, for messages.
+            size: of images in pixels, where the backbone does not say.
+
+        Raises:
+            InputError: it comes without weights.
+        """
+        made = build.backbone(config, Preparing.of_backbone(None, size).shape)
+        if next(made.parameters(), None) is not None and getattr(made, "provenance", None) is None:
+            raise InputError(f"backbone={name} comes without trained weights; run= takes it with those of a run")
+        preparing = Preparing.of_backbone(made, size)
+        algorithm = build.algorithm(config, preparing.shape, 2, 2).for_evaluation()
+        meta = algorithm.init(torch.Generator().manual_seed(0))
+        about = {"backbone": name, **(getattr(algorithm.backbone, "provenance", None) or {})}
+        return cls(algorithm, meta, preparing, {key: config[key] for key in KEPT}, 2, about, device=device)
+
+    def on(self, device: torch.device) -> Self:
+        return replace(self, device=device)
+
+    def settled(self, pixels: Tensor) -> Self:
+        """With the statistics of these images (n, C, H, W), where it was trained with those of whatever it is given.
+
+        An answer must not depend on what else is asked about.
+        """
+        if self.algorithm.backbone.norm != "batch":
+            return self
+        running = self.algorithm.normalised("running")
+        found = running.calibrate(Meta(self.meta.params, {}), self.preparing.numbers(pixels))
+        return replace(self, statistics=trees.select(found.buffers, "backbone"))
+
+    @cached_property
+    def _ready(self) -> tuple[nn.Module, P]:
+        """The module and its tensors on the device, with fixed normalisation in the convolutions."""
+        blank = torch.zeros(2, *self.preparing.shape)
+        params, buffers = (trees.select(part, "backbone") for part in self.meta)
+        module: nn.Module = self.algorithm.backbone
+        if self.statistics is not None:
+            module, buffers = self.algorithm.normalised("running").backbone, self.statistics
+        with torch.no_grad():
+            module, params, buffers = folded(module, params, buffers, self.preparing.numbers(blank))
+        state = {**params, **buffers}
+        place = {name: t.detach().to(self.device) for name, t in {**dict(module.named_buffers()), **state}.items()}
+        last = torch.channels_last
+        return module, {name: t.contiguous(memory_format=last) if t.ndim == 4 else t for name, t in place.items()}
+
+    def features(self, images: Tensor) -> Tensor:
+        """(n, d) of images (n, C, H, W): bytes, or numbers in [0, 1]. On the CPU."""
+        module, state = self._ready
+        together = TOGETHER if self.device.type == "cpu" else TOGETHER_ON_GPU
+        with torch.no_grad():
+            parts = [self._numbers(some) for some in images.split(together)]
+            return torch.cat([functional.apply(module, state, {}, Inputs(x)).cpu() for x in parts]).float()
+
+    def _numbers(self, images: Tensor) -> Tensor:
+        return self.preparing.numbers(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON, from which `rebuilt` makes it again, with its tensors."""
+        return {
+            "config": dict(self.config),
+            "classes": self.classes,
+            "preparing": self.preparing.as_dict(),
+            "about": dict(self.about),
+        }
+
+
+def rebuilt(about: Mapping[str, Any], meta: Meta, statistics: P | None) -> Network:
+    """A network of a classifier's file, on the CPU.
+
+    Raises:
+        InputError: it names what is neither a part of this program nor a backbone or algorithm of the user's.
+    """
+    config, preparing = about["config"], Preparing.from_dict(about["preparing"])
+    _trusted(config)
+    algorithm = build.algorithm(_unread(config), preparing.shape, 2, about["classes"]).for_evaluation()
+    return Network(algorithm, meta, preparing, config, about["classes"], about["about"], statistics)
+
+
+def _trusted(node: Any) -> None:
+    """A file's configuration makes objects, so it must not be able to call what it likes."""
+    if isinstance(node, Mapping):
+        if (target := node.get("_target_")) is not None and not target.startswith("metavision."):
+            found = locate(target)
+            if not (isinstance(found, type) and issubclass(found, Backbone | Algorithm)):
+                raise InputError(
+                    f"this classifier would call {target}, which is no backbone or algorithm; it is not read"
+                )
+        for inner in node.values():
+            _trusted(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            _trusted(inner)
+
+
+def _unread(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without files of weights, where weights are given anyhow."""
+    nodes = {**config, "backbone": dict(config["backbone"]), "algo": dict(config["algo"])}
+    if "weights" in nodes["backbone"]:
+        nodes["backbone"]["weights"] = "none"
+    if "teacher" in nodes["algo"]:
+        nodes["algo"]["teacher"] = None
+    return nodes
+
+
+def _name(path: Path) -> str:
+    """`<algo>-<data>-<id>/seed<k>` of a checkpoint in a run's folder, else the file's name."""
+    folder = path.resolve().parent.parent
+    return "/".join(folder.parts[-2:]) if path.parent.name == "checkpoints" else path.name
