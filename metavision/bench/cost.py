@@ -1,5 +1,6 @@
 """What a call costs by its nature, and what the device could do at most."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -19,9 +20,17 @@ REPEATS = 7
 def counted(call: Callable[[], object]) -> dict[str, Any]:
     """FLOPs of a call's matrix products and convolutions (a multiplication and an addition are two), and the bytes of
     all tensors that it makes, each once: what a machine without a cache would write at least."""
-    with FlopCounterMode(display=False) as flops, Footprint() as bytes_:
+    own = {torch.ops.aten.convolution_backward: _convolution_backward}
+    with FlopCounterMode(display=False, custom_mapping=own) as flops, Footprint() as bytes_:
         call()
     return {"flops": flops.get_total_flops(), "bytes": bytes_.made}
+
+
+def _convolution_backward(grad: torch.Size, x: torch.Size, weight: torch.Size, *rest: Any, **_: Any) -> int:
+    """FLOPs, from shapes: as many as forward for each of the gradients asked for. Torch's own formula (2.11) takes a
+    grouped convolution for a full one."""
+    asked = rest[-1]
+    return 2 * x[0] * math.prod(grad[2:]) * math.prod(weight) * (asked[0] + asked[1])
 
 
 def ceiling(device: torch.device) -> dict[str, float]:

@@ -16,6 +16,20 @@ def test_a_product_is_counted() -> None:
     assert cost.counted(lambda: a @ b) == {"flops": 2 * 3 * 5 * 7, "bytes": 4 * 3 * 7}
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_convolution_and_its_gradients_are_counted(groups: int) -> None:
+    """A multiplication and an addition for every pixel, output channel and number of its kernel, three times."""
+    x = torch.rand(2, 4 * groups, 8, 8, requires_grad=True)
+    weight = torch.rand(5 * groups, 4, 3, 3, requires_grad=True)
+    once = 2 * 2 * 8 * 8 * 5 * groups * 4 * 9
+
+    def forward() -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, weight, padding=1, groups=groups)
+
+    assert cost.counted(forward)["flops"] == once
+    assert cost.counted(lambda: forward().sum().backward())["flops"] == 3 * once
+
+
 def test_a_ceiling_is_of_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "SIDE", 64)
     monkeypatch.setattr(cost, "COPIED", 2**12)
