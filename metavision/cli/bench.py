@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,6 @@ def main(words: list[str]) -> int:
 
     for line in tables.unmeasured(report["rows"]):
         stdout.print(line, soft_wrap=True, markup=False)
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
     return 0
 
 
@@ -79,6 +77,7 @@ def _parser() -> Parser:
     return parser
 
 
+@cache
 def _origin() -> Report:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -94,12 +93,16 @@ def _origin() -> Report:
     return kept
 
 
-def _gathered(rows: Iterator[Row]) -> list[Row]:
-    found = []
+def _measured(given: argparse.Namespace, about: Report, rows: Iterator[Row]) -> Report:
+    """The report, whose file is written row by row: a command that is cut off loses the one it is at."""
+    report: Report = {**about, "rows": []}
     for row in rows:
-        found.append(row)
+        report["rows"].append(row)
+        if given.json:
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+            given.json.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
         note(f"{row['work']}: done")
-    return found
+    return report
 
 
 def _at_least_one(**numbers: int | None) -> None:
@@ -129,17 +132,7 @@ def _turns(given: argparse.Namespace) -> Report:
     clock = "process CPU time" if plan.clock == "cpu" else "time by the clock"
     stdout.print(f"{what}, float32, medians of {given.rounds} rounds of {clock}\n{on}", soft_wrap=True)
     ceiling = cost.ceiling(place)
-    rows = _gathered(turns.rows(works, plan, ceiling))
-    for table in tables.turns(rows):
-        stdout.print(table)
-    best = f"{ceiling['flops'] / 1e9:.0f} GFLOP/s in a product of matrices, {ceiling['bytes'] / 1e9:.0f} GB/s in a copy"
-    stdout.print(f"this device's ceiling: {best}", soft_wrap=True)
-    if getattr(given, "chart", None):
-        from metavision.bench import chart
-
-        below = f"{on}; float32, medians of {given.rounds} rounds of {clock}; meta-gradients are equal"
-        chart.draw(rows, "Speed of a meta-gradient", below, given.chart)
-    return {
+    about = {
         "about": what,
         "device": str(place),
         "hardware": on,
@@ -147,8 +140,18 @@ def _turns(given: argparse.Namespace) -> Report:
         "rounds": given.rounds,
         "clock": plan.clock,
         "ceiling": ceiling,
-        "rows": rows,
     }
+    report = _measured(given, about, turns.rows(works, plan, ceiling))
+    for table in tables.turns(report["rows"]):
+        stdout.print(table)
+    best = f"{ceiling['flops'] / 1e9:.0f} GFLOP/s in a product of matrices, {ceiling['bytes'] / 1e9:.0f} GB/s in a copy"
+    stdout.print(f"this device's ceiling: {best}", soft_wrap=True)
+    if getattr(given, "chart", None):
+        from metavision.bench import chart
+
+        below = f"{on}; float32, medians of {given.rounds} rounds of {clock}; meta-gradients are equal"
+        chart.draw(report["rows"], "Speed of a meta-gradient", below, given.chart)
+    return report
 
 
 def _startup(given: argparse.Namespace) -> Report:
@@ -159,10 +162,11 @@ def _startup(given: argparse.Namespace) -> Report:
 
     _at_least_one(rounds=given.rounds)
     on = hardware(torch.device("cpu"), torch.get_num_threads())
-    rows = _gathered(startup.rows(given.rounds))
-    for table in tables.startup(rows):
+    about = {"about": "seconds of new processes", "hardware": on, "rounds": given.rounds}
+    report = _measured(given, about, startup.rows(given.rounds))
+    for table in tables.startup(report["rows"]):
         stdout.print(table)
-    return {"about": "seconds of new processes", "hardware": on, "rounds": given.rounds, "rows": rows}
+    return report
 
 
 def _episodes(about: str, given: argparse.Namespace, rows: Iterator[Row]) -> Report:
@@ -170,10 +174,10 @@ def _episodes(about: str, given: argparse.Namespace, rows: Iterator[Row]) -> Rep
     from metavision.bench import tables
 
     stdout.print(f"{about}: milliseconds an episode, one thread", soft_wrap=True)
-    found = _gathered(rows)
-    for table in tables.episodes(found):
+    report = _measured(given, {"about": about, "device": given.device}, rows)
+    for table in tables.episodes(report["rows"]):
         stdout.print(table)
-    return {"about": about, "device": given.device, "rows": found}
+    return report
 
 
 def _data(given: argparse.Namespace) -> Report:

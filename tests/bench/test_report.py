@@ -1,6 +1,7 @@
 """Tables fit into 80 columns and hold what was found; the chart is a picture; bad input is one line."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from metavision.bench import chart, cost, tables, turns
 from metavision.bench.contenders import OURS
-from metavision.bench.turns import FIRST, SAME_ALLOCATOR
+from metavision.bench.turns import FIRST, SAME_ALLOCATOR, Row
 from metavision.bench.work import TRAIN
 from metavision.cli.__main__ import main
 
@@ -84,6 +85,17 @@ def test_a_report_is_written(
     assert Path("a/train.png").stat().st_size > 1000
     said = capsys.readouterr().out
     assert "90 GFLOP/s" in said and "not measured: easyfsl" in said
+
+
+def test_what_was_measured_before_a_command_is_cut_off_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: object) -> Iterator[Row]:
+        yield ROWS[0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(turns, "rows", cut)
+    monkeypatch.setattr(cost, "ceiling", lambda _: {"flops": 9e10, "bytes": 2e10})
+    assert main(["bench", "train", "--work", "anil", "--json", "train.json"]) == 130
+    assert json.loads(Path("train.json").read_text())["rows"] == ROWS[:1]
 
 
 @pytest.mark.parametrize(
