@@ -30,7 +30,7 @@ class Wanted:
     Args:
         mapping: a strategy, or `auto`.
         chunk: tasks at once.
-        memory: GiB that the tasks of a chunk may hold; None: 4 on a CPU, two fifths of a GPU's.
+        memory: GiB that the tasks of a chunk may hold; None: on a CPU 1, for one task 4; two fifths of a GPU's.
         channels_last: see `Mapper`, also for the others; true asks for a loop.
         explicit: derivatives of blocks by formulas.
         recompute: inner steps; true asks for a loop.
@@ -87,7 +87,8 @@ def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train
     if chunk is None:
         needs = _needs(loop, algorithm, meta, task, wanted, train=train)
         on_cpu = wanted.mapping == "auto" and place.type == "cpu"
-        chunk = needs.mapped_on_cpu() if on_cpu else needs.mapped(wanted.bytes(place))
+        memory = wanted.bytes(place)
+        chunk = needs.mapped_on_cpu(memory) if on_cpu else needs.mapped(memory)
         if needs.exceeded and train:
             loop = _sparing(loop, algorithm, meta, task, wanted)
     if chunk <= 1 and wanted.mapping == "auto":
@@ -114,7 +115,8 @@ def _at_once(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: 
         return
     if chunk is None:
         needs = _needs(loop, algorithm, meta, task, wanted, train=True)
-        chunk = needs.mapped_on_cpu() if place.type == "cpu" else needs.mapped(wanted.bytes(place))
+        memory = wanted.bytes(place)
+        chunk = needs.mapped_on_cpu(memory) if place.type == "cpu" else needs.mapped(memory)
     if chunk > 1:
         yield _together("vmap", chunk, loop)
     if chunk >= 1 and place.type == "cuda" and _steady(algorithm):

@@ -12,11 +12,9 @@ from metavision.algorithms.base import Algorithm
 from metavision.engine.mapping import Mapper
 from metavision.types import Meta
 
-TOGETHER = 2**20  # bytes made a call, on a CPU: measured on MAML at 28 and 84 pixels, gains end near a core's cache
+TOGETHER = 2**19  # bytes made a call, on a CPU: measured on MAML at 28 and 84 pixels, gains end there
 MOST_ON_CPU, CPU_MEMORY = 256, 2**30  # tasks and bytes at once on a CPU
-MARGIN = (
-    1.5  # times one task's peak that each of many takes: 1.02 to 1.07 with explicit derivatives, 1.2 to 1.5 without
-)
+MARGIN = 1.1  # times one task's peak that each of many takes: 0.9 to 1.05 over all algorithms
 
 
 class _TooMuchError(Exception):
@@ -24,7 +22,8 @@ class _TooMuchError(Exception):
 
 
 class Footprint(TorchDispatchMode):
-    """What one task takes: the bytes of all tensors that are made, of those alive at once, and the calls.
+    """What one task takes: the bytes that are made, each once however many tensors share them, those alive at once, and
+    the calls.
 
     Below the transforms of torch.func, so that the inner gradients are counted; deterministic, so that a resumed run
     is cut into the same chunks.
@@ -37,6 +36,7 @@ class Footprint(TorchDispatchMode):
         super().__init__()
         self.most = most
         self.made = self.alive = self.peak = self.calls = 0
+        self._held: set[int] = set()  # storages that were made and are alive
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -46,17 +46,23 @@ class Footprint(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.calls += 1
+        given = {tensor.untyped_storage().data_ptr() for tensor in trees.tensors((args, kwargs))}
         for tensor in trees.tensors(out):
-            size = tensor.numel() * tensor.element_size()
+            storage = tensor.untyped_storage()
+            if (key := storage.data_ptr()) in self._held | given:  # a view, or written in place
+                continue
+            size = storage.nbytes()
+            self._held.add(key)
             self.made += size
             self.alive += size
-            weakref.finalize(tensor, self._freed, size)
+            weakref.finalize(storage, self._freed, key, size)
         self.peak = max(self.peak, self.alive)
         if self.exceeded:
             raise _TooMuchError
         return out
 
-    def _freed(self, size: int) -> None:
+    def _freed(self, key: int, size: int) -> None:
+        self._held.discard(key)
         self.alive -= size
 
     @property
@@ -64,9 +70,9 @@ class Footprint(TorchDispatchMode):
         """Whether more than `most` were alive, so that the other figures are of a part of the trial."""
         return self.most is not None and self.peak > self.most
 
-    def mapped_on_cpu(self) -> int:
-        """How many tasks are mapped at once on a CPU: until a call makes so much that another would not help it."""
-        return min(TOGETHER * self.calls // max(self.made, 1), MOST_ON_CPU, self.mapped(CPU_MEMORY))
+    def mapped_on_cpu(self, memory: int) -> int:
+        """How many tasks are mapped at once on a CPU: as fit, until more to a call don't help."""
+        return min(TOGETHER * self.calls // max(self.made, 1), MOST_ON_CPU, self.mapped(min(CPU_MEMORY, memory)))
 
     def mapped(self, memory: int) -> int:
         """How many tasks fit into so many bytes."""

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from metavision.errors import InputError
 
 WARM_UP = 3  # runs before one is captured, as torch's documentation has it: libraries set themselves up in the first
 KEPT = 4  # recordings, each of which holds the memory of all its values
+RECORDING = Lock()  # held while waiting for a device is an error, in all threads, and by what may wait in another
 
 # Runs a function, and returns what runs it again and the outputs that this overwrites.
 Record = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
@@ -90,7 +92,10 @@ def captured(function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP - 1):
                 function()
-            with _no_waiting():  # refused before the capture, which where it fails leaves generators unfit for use
+            with (
+                RECORDING,
+                _no_waiting(),
+            ):  # refused before the capture, which where it fails leaves generators unfit for use
                 function()
         here.wait_stream(aside)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may read the next batch meanwhile

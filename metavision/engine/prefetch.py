@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 
 from metavision import trees
+from metavision.engine.graphs import RECORDING
 
 
 class Prefetcher:
@@ -45,7 +46,7 @@ class Prefetcher:
     def _made(self, step: int) -> Any:
         if self._stream is None:
             return self.make(step)
-        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+        with RECORDING, torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             return self.make(step)
 
     def _hand_over(self, batch: Any, made_on: torch.cuda.Stream) -> None:

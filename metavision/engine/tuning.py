@@ -68,6 +68,7 @@ def _measured(candidates: Sequence[Mapper], step: Step, clock: Clock) -> dict[Ma
 def _runs(step: Step, mapper: Mapper) -> bool:
     try:
         step(mapper)
-    except (torch.OutOfMemoryError, InputError):  # the second: of a graph that can't be captured
+    except (RuntimeError, InputError) as error:  # memory that is not there, kernels that a device lacks, no graph
+        note(f"engine: {mapper} does not run here: {str(error).partition(chr(10))[0]}")
         return False
     return True

@@ -180,9 +180,9 @@ class _RestBackward(Function):
         y_ = torch.zeros_like(y) if y_ is None else y_
         scale_, shift_ = zero if scale_ is None else scale_, zero if shift_ is None else shift_
         n = y.numel() // y.shape[1]
-        # Sums of y_ and of y_ h in one pass over both.
+        # Sums of y_ and of y_ h in one pass over both. On CUDA there are none without a scale.
         _, dot, total = torch.ops.aten.native_batch_norm_backward(
-            y_, y, None, None, None, mean.flatten(), r.flatten(), True, EPSILON, [False, True, True]
+            y_, y, scale.flatten(), None, None, mean.flatten(), r.flatten(), True, EPSILON, [False, True, True]
         )
         middle, p = total.view_as(r) / n, dot.view_as(r) * r / n  # m(y'); m(h t), as m(h) = 0
         u_ = (_down(y_, index) - middle).mul_(r).addcmul_(u, p, value=-1)

@@ -94,7 +94,7 @@ class _Again(Function):
 
     @staticmethod
     def forward(ctx: Any, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.function, ctx.modes = function, modes()
+        ctx.function, ctx.modes, ctx.autocast = function, modes(), _autocast(tensors[0].device.type)
         ctx.draws = torch.get_rng_state(), *get_device_states(*tensors)
         ctx.save_for_backward(*tensors)
         return function(*tensors)
@@ -104,7 +104,7 @@ class _Again(Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         draws, devices, states = ctx.draws
         tensors = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in ctx.saved_tensors]
-        with torch.random.fork_rng(devices), torch.enable_grad(), under(ctx.modes):
+        with torch.random.fork_rng(devices), torch.enable_grad(), under(ctx.modes), torch.autocast(**ctx.autocast):
             torch.set_rng_state(draws)
             set_device_states(devices, states)
             out = ctx.function(*tensors)
@@ -113,6 +113,12 @@ class _Again(Function):
         last, given = ([pair[side] for pair in ends] for side in (0, 1))
         slopes = iter(torch.autograd.grad(last, moved, given, allow_unused=True))
         return None, *(next(slopes) if tensor.requires_grad else None for tensor in tensors)
+
+
+def _autocast(device: str) -> dict[str, Any]:
+    """That of the scope."""
+    enabled = torch.is_autocast_enabled(device)
+    return {"device_type": device, "enabled": enabled, "dtype": torch.get_autocast_dtype(device)}
 
 
 def _filled(leaves: list[Any], tensors: tuple[Tensor, ...]) -> list[Any]:

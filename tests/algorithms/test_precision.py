@@ -47,3 +47,12 @@ def test_bfloat16_moves_the_gradient_no_more_than_rounding_does(name: str) -> No
         found, _ = algorithm.meta_grad(meta, tasks, mapper)
         assert {p.dtype for p in found.values()} == {torch.float32}
         assert distance(found, exact) <= bound
+
+
+def test_a_step_done_again_is_in_the_precision_that_it_was_done_in() -> None:
+    algorithm = built("maml", "norm=batch", "algo.steps=3", filters=8)
+    meta, tasks = algorithm.init(generator("again")), toy_tasks(tasks=2)
+    kept, again = (
+        algorithm.meta_grad(meta, tasks, Mapper(autocast=True, recompute=recompute))[0] for recompute in (False, True)
+    )
+    assert distance(again, kept) <= 1e-6

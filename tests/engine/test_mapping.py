@@ -111,13 +111,26 @@ def test_a_footprint_is_of_what_is_made_and_of_what_is_alive() -> None:
     assert needs.alive == 0
 
 
+def test_what_shares_memory_is_counted_once() -> None:
+    given = torch.zeros(100, dtype=torch.uint8)
+    with Footprint() as needs:
+        given.add_(1)
+        given[10:].view(9, 10)
+        a = torch.ones(10, dtype=torch.uint8)
+        part = a.add_(1).expand(50, 10)[:2]
+        del a
+    assert (needs.made, needs.peak, needs.alive, part.shape) == (10, 10, 10, (2, 10))
+    del part
+    assert needs.alive == 0
+
+
 def test_a_trial_is_broken_off_where_it_takes_too_much_and_leaves_no_trace() -> None:
     algorithm, task = maml(), trees.index(toy_tasks(), slice(0, 1))
     meta, state = algorithm.init(generator("trial")), torch.random.get_rng_state()
     whole = footprint(algorithm, meta, task, Mapper(), train=True)
     part = footprint(algorithm, meta, task, Mapper(), train=True, most=whole.peak // 2)
     assert part.exceeded and part.calls < whole.calls
-    assert part.mapped(10 * whole.made) == part.mapped_on_cpu() == 0
+    assert part.mapped(10 * whole.made) == part.mapped_on_cpu(10 * whole.made) == 0
     again = footprint(algorithm, meta, task, Mapper("vmap", 1), train=True, most=2 * whole.made)
     assert not again.exceeded
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -139,6 +152,7 @@ def test_memory_bounds_how_many_are_mapped_at_once() -> None:
     memory = 3.5 * MARGIN * footprint(algorithm, meta, task, loop, train=True).peak
     assert rule(algorithm, mapping="vmap", memory=memory / GIB) == Mapper("vmap", 3, explicit=True)
     assert rule(algorithm, mapping="vmap", memory=1e-9) == Mapper("vmap", 1, explicit=True)
+    assert rule(algorithm, memory=memory / GIB) == Mapper("vmap", 3, explicit=True)
     for mapper in (Mapper("vmap", 3), Mapper("vmap", 3, explicit=True)):
         three = footprint(algorithm, meta, toy_tasks(tasks=3), mapper, train=True)
         one = footprint(algorithm, meta, task, replace(mapper, strategy="loop"), train=True)

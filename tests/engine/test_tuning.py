@@ -91,6 +91,9 @@ def test_what_is_far_behind_is_measured_no_more_and_time_is_bounded() -> None:
 def test_what_does_not_fit_or_cannot_be_captured_falls_out() -> None:
     faults: dict[Mapper, Exception] = {LOOP: torch.OutOfMemoryError("full"), TWO: InputError("can't be captured")}
     assert Machine({LOOP: 1.0, LAST: 2.0, TWO: 1.0}, faults).tuned() == LAST
+    assert (
+        Machine({LAST: 2.0, LOOP: 1.0, TWO: 3.0}, {LOOP: RuntimeError("no such kernel")}).tuned({"a": "kernel"}) == LAST
+    )
     with pytest.raises(torch.OutOfMemoryError, match="full"):
         Machine({}, dict.fromkeys(ALL, torch.OutOfMemoryError("full"))).tuned({"b": 1})
     with pytest.raises(ZeroDivisionError):  # a mistake is none of the engine's to hide
