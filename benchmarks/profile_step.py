@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 import metavision.cli.process  # noqa: F401 - before torch
 from metavision import trees
@@ -30,6 +29,7 @@ from metavision.algorithms.base import Algorithm
 from metavision.algorithms.maml import MAML
 from metavision.algorithms.protonet import ProtoNet
 from metavision.backbones.conv4 import Conv4
+from metavision.bench.cost import FORMULAS
 from metavision.bench.timing import interleaved
 from metavision.cli.parser import Parser
 from metavision.engine import checkpoint, device
@@ -163,7 +163,7 @@ class Labels(TorchDispatchMode):
         work.calls += 1
         work.seconds += taken
         work.bytes += sum(t.numel() * t.element_size() for t in trees.tensors((args, kwargs, out)))
-        if count := flop_registry.get(func.overloadpacket):
+        if count := FORMULAS.get(func.overloadpacket):
             work.flops += count(*args, **kwargs, out_val=out)
         return out
 

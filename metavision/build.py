@@ -13,6 +13,7 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.backbones.base import Backbone
 from metavision.config import locate
+from metavision.console import note
 from metavision.data.batches import PLAIN, Augment, Episodes
 from metavision.data.enumeration import Enumeration
 from metavision.data.episodes import EpisodeSampler, Sampler
@@ -259,8 +260,8 @@ def train_mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, b
             for by now, or the device is another.
     """
     asked, sample, many = wanted(config), _sample(tasks), config["episode"]["meta_batch"]
-    if begun and begun == execution(config, Mapper(**begun["mapper"]), tasks.device):
-        return Mapper(**begun["mapper"])
+    if (kept := _continued(begun, asked, tasks.device)) is not None:
+        return kept
     if asked.mapping != "auto" or config["budget"]["steps"] < REPAYS or not meta.params:
         return fitted(learner, meta, sample, asked, train=True)
     some = tasks.batch(range(min(many, MOST_TIMED) if tasks.device.type == "cpu" else many))
@@ -278,6 +279,18 @@ def train_mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, b
         **{key: config[key] for key in ("engine", "algo", "backbone", "problem", "episode", "batch")},
     }
     return tuned(setup, lambda: candidates(learner, meta, sample, asked), step)
+
+
+def _continued(begun: Config, asked: Wanted, place: torch.device) -> Mapper | None:
+    """What a run was begun with, where the same is asked for by now, and on such a device."""
+    now = asdict(asked)
+    if not begun or begun["device"] != devices.name(place) or any(now.get(k) != v for k, v in begun["asked"].items()):
+        return None
+    try:
+        return Mapper(**begun["mapper"])
+    except TypeError:
+        note("engine: an older version began this run in a way that there is no more; its bits may change from here on")
+        return None
 
 
 def execution(config: Config, chosen: Mapper, place: torch.device) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class Course:
         json_, chart = ["--json", str(WORK / f"{part}.json")], ["--chart", str(WORK / f"{part}.png")]
         return {
             "tests": [self.python, "-m", "pytest", "-m", "gpu", *tests, f"--junitxml={WORK / 'tests.xml'}"],
-            "bench-train": [*metavision, "bench", "train", *place, *json_, *chart],
+            "bench-train": [*metavision, "bench", "train", *place, *json_, *chart, "--rounds", "3"],
             "bench-data": [*metavision, "bench", "data", *place, *json_],
             "profile": [self.python, "benchmarks/profile_step.py", *place, *json_, *chart],
         }[part] + words

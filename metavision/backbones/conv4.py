@@ -65,7 +65,7 @@ class Conv4(Backbone):
         return x.flatten(1) if self.pool else x.mean((2, 3))
 
     def _block(self, x: Tensor, mask: Tensor | None, conv: Any, norm: Any, *, pool: bool) -> Tensor:
-        if block.applies(x, norm, mask):
+        if block.applies(x, conv, norm, mask):
             return block.block(x, conv.weight, norm.weight, norm.bias, stride=conv.stride[0], pool=pool)
         x = norm(conv(x), mask)
         return F.relu(F.max_pool2d(x, 2) if pool else x)  # in this order, which leaves the ReLU a quarter of the work

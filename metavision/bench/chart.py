@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from metavision.bench.contenders import OURS
-from metavision.bench.turns import FIRST
+from metavision.bench.turns import FIRST, SAME_ALLOCATOR
 
 Row = Mapping[str, Any]
 
-COLOURS = {OURS: "#1d6fb8", "higher": "#b9c0c8", "TorchOpt": "#949ca6", "easyfsl": "#d3c3a3"}
+COLOURS = {OURS: "#1d6fb8", SAME_ALLOCATOR: "#7fa8cc", "higher": "#b9c0c8", "TorchOpt": "#949ca6", "easyfsl": "#d3c3a3"}
 INK, FAINT = "#22272e", "#6b7480"
 BAR = 0.82  # of a row's height, shared by its contenders
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, shape_wrapper
 
 from metavision.engine import device as devices
 from metavision.engine.footprint import Footprint
@@ -15,15 +15,7 @@ from metavision.engine.footprint import Footprint
 SIDE = 2048  # of the matrices: large enough for a core's and a GPU's best, and 50 MB
 COPIED = 2**26  # numbers, 256 MB: more than caches hold
 REPEATS = 7
-
-
-def counted(call: Callable[[], object]) -> dict[str, Any]:
-    """FLOPs of a call's matrix products and convolutions (a multiplication and an addition are two), and the bytes of
-    all tensors that it makes, each once: what a machine without a cache would write at least."""
-    own = {torch.ops.aten.convolution_backward: _convolution_backward}
-    with FlopCounterMode(display=False, custom_mapping=own) as flops, Footprint() as bytes_:
-        call()
-    return {"flops": flops.get_total_flops(), "bytes": bytes_.made}
+BACKWARD = torch.ops.aten.convolution_backward
 
 
 def _convolution_backward(grad: torch.Size, x: torch.Size, weight: torch.Size, *rest: Any, **_: Any) -> int:
@@ -31,6 +23,19 @@ def _convolution_backward(grad: torch.Size, x: torch.Size, weight: torch.Size, *
     grouped convolution for a full one."""
     asked = rest[-1]
     return 2 * x[0] * math.prod(grad[2:]) * math.prod(weight) * (asked[0] + asked[1])
+
+
+# Of an operation, from its arguments and `out_val`.
+FORMULAS = {**flop_registry, BACKWARD: shape_wrapper(_convolution_backward)}
+
+
+def counted(call: Callable[[], object]) -> dict[str, Any]:
+    """FLOPs of a call's matrix products and convolutions (a multiplication and an addition are two), and the bytes of
+    all tensors that it makes, each once: what a machine without a cache would write at least."""
+    own = {BACKWARD: _convolution_backward}
+    with FlopCounterMode(display=False, custom_mapping=own) as flops, Footprint() as bytes_:
+        call()
+    return {"flops": flops.get_total_flops(), "bytes": bytes_.made}
 
 
 def ceiling(device: torch.device) -> dict[str, float]:

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from metavision.bench.contenders import OURS
-from metavision.bench.turns import FIRST, SAME_ALLOCATOR
+from metavision.bench.turns import FIRST
 
 Row = Mapping[str, Any]
 
@@ -66,9 +66,8 @@ def unmeasured(rows: Sequence[Row]) -> list[str]:
 
 
 def _peers(rows: Sequence[Row]) -> list[str]:
-    """Who was timed at anything, but for those whose figures are in the JSON alone."""
-    timed = dict.fromkeys(name for row in rows for name in row["contenders"])
-    return [name for name in timed if name not in (OURS, SAME_ALLOCATOR)]
+    """Who was timed at anything."""
+    return [name for name in dict.fromkeys(name for row in rows for name in row["contenders"]) if name != OURS]
 
 
 def _table(*columns: str) -> Table:

@@ -100,7 +100,9 @@ def _measured(given: argparse.Namespace, about: Report, rows: Iterator[Row]) -> 
         report["rows"].append(row)
         if given.json:
             given.json.parent.mkdir(parents=True, exist_ok=True)
-            given.json.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
+            draft = given.json.with_name(given.json.name + ".draft")
+            draft.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
+            draft.replace(given.json)
         note(f"{row['work']}: done")
     return report
 

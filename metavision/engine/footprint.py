@@ -13,7 +13,7 @@ from metavision.engine.mapping import Mapper
 from metavision.types import Meta
 
 TOGETHER = 2**19  # bytes made a call, on a CPU: measured on MAML at 28 and 84 pixels, gains end there
-MOST_ON_CPU, CPU_MEMORY = 256, 2**30  # tasks and bytes at once on a CPU
+MOST_TASKS, MOST_BYTES = 256, 2**30  # tasks and bytes at once on a CPU
 MARGIN = 1.1  # times one task's peak that each of many takes: 0.9 to 1.05 over all algorithms
 
 
@@ -72,7 +72,7 @@ class Footprint(TorchDispatchMode):
 
     def mapped_on_cpu(self, memory: int) -> int:
         """How many tasks are mapped at once on a CPU: as fit, until more to a call don't help."""
-        return min(TOGETHER * self.calls // max(self.made, 1), MOST_ON_CPU, self.mapped(min(CPU_MEMORY, memory)))
+        return min(TOGETHER * self.calls // max(self.made, 1), MOST_TASKS, self.mapped(min(MOST_BYTES, memory)))
 
     def mapped(self, memory: int) -> int:
         """How many tasks fit into so many bytes."""

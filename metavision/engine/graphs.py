@@ -3,6 +3,7 @@
 Recording needs a CUDA device, on which it was never run yet; what surrounds it is tested without one.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -92,10 +93,8 @@ def captured(function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP - 1):
                 function()
-            with (
-                RECORDING,
-                _no_waiting(),
-            ):  # refused before the capture, which where it fails leaves generators unfit for use
+            # Refused before the capture, which where it fails leaves generators unfit for use.
+            with RECORDING, no_waiting():
                 function()
         here.wait_stream(aside)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may read the next batch meanwhile
@@ -110,10 +109,12 @@ def captured(function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
 
 
 @contextmanager
-def _no_waiting() -> Iterator[None]:
+def no_waiting() -> Iterator[None]:
     """Operations that wait for the device raise RuntimeError."""
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -47,9 +47,13 @@ def gradient(function: Callable[..., Tensor], at: P, *rest: Any, constant: bool 
                 for name, p in leaves.items()
             }
         value = together(function({name: apart(p) for name, p in leaves.items()}, *rest))
+        if not value.requires_grad:  # no weight has a part in it
+            return {name: torch.zeros_like(p) for name, p in at.items()}
+        if mapped():
+            value = value.sum()  # of all tasks: one's weights have no part in another's value
         with below():
             slopes = torch.autograd.grad(
-                value.sum() if value.ndim else value,  # of all tasks: one's weights have no part in another's
+                value,
                 list(leaves.values()),
                 create_graph=differentiable,
                 allow_unused=True,
@@ -74,7 +78,8 @@ def step(function: Callable[..., Any], *given: Any) -> Any:
         function: of trees of tensors and None, to such a tree; all that is differentiated is among its arguments.
         given: the arguments.
     """
-    if not modes().recompute or transformed() or not torch.is_grad_enabled():
+    tensors = trees.tensors(given)
+    if not (modes().recompute and tensors and torch.is_grad_enabled()) or transformed():
         return function(*given)
     leaves, structure = pytree.tree_flatten(given)
     kept: list[Any] = []  # of what is returned: the leaves, a hole for each tensor, and their structure
@@ -84,7 +89,7 @@ def step(function: Callable[..., Any], *given: Any) -> Any:
         kept[:] = [_HOLE if isinstance(leaf, Tensor) else leaf for leaf in out], shape
         return tuple(leaf for leaf in out if isinstance(leaf, Tensor))
 
-    made = _Again.apply(flat, *trees.tensors(given))
+    made = _Again.apply(flat, *tensors)
     rest, shape = kept
     return pytree.tree_unflatten(_filled(rest, made), shape)
 

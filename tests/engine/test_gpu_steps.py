@@ -1,6 +1,7 @@
 """On a CUDA device no step waits for it, and batches made ahead are the same: `make gpu`."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from metavision.data.episodes import EpisodeSampler
 from metavision.data.images import Images
 from metavision.data.resident import Held, Mapped, Pinned
 from metavision.data.spec import EpisodeSpec
+from metavision.engine.graphs import no_waiting
 from metavision.engine.mapping import Mapper
 from metavision.engine.prefetch import Prefetcher
 from metavision.engine.train import _Trainer
@@ -33,8 +35,8 @@ CUDA = torch.device("cuda")
 @pytest.fixture
 def watched() -> Iterator[Any]:
     """Calling it makes an error of every wait for the device, in all threads."""
-    yield lambda: torch.cuda.set_sync_debug_mode("error")
-    torch.cuda.set_sync_debug_mode("default")
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(no_waiting())
 
 
 @pytest.mark.parametrize("mapper", [Mapper("loop"), Mapper("vmap", 2)], ids=str)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -10,6 +11,7 @@ from metavision.nn import functional
 from metavision.nn.block import block
 from metavision.nn.functional import initial
 from metavision.nn.modes import Modes, under
+from metavision.nn.normalisation import EPSILON
 from metavision.seeds import generator
 from metavision.types import Inputs, P
 
@@ -47,6 +49,35 @@ def test_it_is_the_block_that_it_stands_for(downsample: str) -> None:
     found = [second(net, params, x, explicit=explicit) for explicit in (False, True)]
     for name, expected in found[0].items():
         torch.testing.assert_close(found[1][name], expected, rtol=1e-9, atol=1e-11)
+
+
+def test_large_maps_lose_no_more_digits_than_autograds_do() -> None:
+    """A sum over a channel of 400,000 numbers, one after another in float32, would."""
+    draw = torch.Generator().manual_seed(2)
+    shapes = [(60, 2, 84, 84), (4, 2, 3, 3), (4,), (4,)]
+    exact = [torch.rand(*shape, generator=draw) for shape in shapes]
+    exact[0] += 2.0  # far from 0, as images are
+
+    def slopes(given: list[Tensor], *, explicit: bool) -> list[Tensor]:
+        x, weight, scale, shift = (t.clone().requires_grad_() for t in given)
+        if explicit:
+            out = block(x, weight, scale, shift, stride=1, pool=True)
+        else:
+            y = F.conv2d(x, weight, padding=1)
+            mean, var = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), correction=0, keepdim=True)
+            h = (y - mean) / (var + EPSILON).sqrt()
+            out = F.max_pool2d(h * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1), 2).relu()
+        (first,) = torch.autograd.grad(out.sin().sum(), weight, create_graph=True)
+        return [out.detach(), first.detach(), *torch.autograd.grad(first.square().sum(), [weight, scale])]
+
+    right = slopes(exact, explicit=False)
+
+    def off(*, explicit: bool) -> list[float]:
+        found = slopes([t.float() for t in exact], explicit=explicit)
+        return [float((a - b).norm() / b.norm()) for a, b in zip(found, right, strict=True)]
+
+    for ours, plain in zip(off(explicit=True), off(explicit=False), strict=True):
+        assert ours <= 3 * plain + 1e-6
 
 
 def second(net: Conv4, params: P, x: Tensor, *, explicit: bool) -> P:
