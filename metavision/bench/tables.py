@@ -7,16 +7,18 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from metavision.bench.contenders import OURS
-from metavision.bench.turns import FIRST
+from metavision.bench.turns import FIRST, SAME_ALLOCATOR
 
 Row = Mapping[str, Any]
+SHORT = {SAME_ALLOCATOR: "l2l*"}
 
 
 def turns(rows: Sequence[Row]) -> list[RenderableType]:
     """Of `bench train` and `bench adapt`: how fast and how large each contender is."""
     peers = _peers(rows)
-    fast = _table("work", "ours", *peers, "quartiles")
-    large = _table("work", "ours", *peers, "GFLOP", "%")
+    names = [SHORT.get(peer, peer) for peer in peers]
+    fast = _table("work", "ours", *names, "quartiles")
+    large = _table("work", "ours", *names, "GFLOP", "%")
     for row in rows:
         timed = row["contenders"]
         ours = timed[OURS]
@@ -28,7 +30,8 @@ def turns(rows: Sequence[Row]) -> list[RenderableType]:
         large.add_row(row["work"], _mebibytes(ours["peak"]), *sizes, flops, f"{100 * row['reached']:.0f}")
     about_time = "time: of ours in ms a task, of peers as a multiple of it"
     about_memory = "peak memory in MiB; GFLOP a task, and % of the ceiling in the time taken"
-    return [about_time, fast, about_memory, large]  # not titles, which are folded where a table is narrow
+    about_short = [f"{short}: {peer}" for peer, short in SHORT.items() if peer in peers]
+    return [about_time, fast, about_memory, large, *about_short]  # not titles, which are folded where a table is narrow
 
 
 def startup(rows: Sequence[Row]) -> list[RenderableType]:
