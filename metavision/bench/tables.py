@@ -10,7 +10,7 @@ from metavision.bench.contenders import OURS
 from metavision.bench.turns import FIRST, SAME_ALLOCATOR
 
 Row = Mapping[str, Any]
-SHORT = {SAME_ALLOCATOR: "l2l*"}
+SHORT = {FIRST: "l2l", SAME_ALLOCATOR: "l2l*"}
 
 
 def turns(rows: Sequence[Row]) -> list[RenderableType]:
@@ -30,8 +30,8 @@ def turns(rows: Sequence[Row]) -> list[RenderableType]:
         large.add_row(row["work"], _mebibytes(ours["peak"]), *sizes, flops, f"{100 * row['reached']:.0f}")
     about_time = "time: of ours in ms a task, of peers as a multiple of it"
     about_memory = "peak memory in MiB; GFLOP a task, and % of the ceiling in the time taken"
-    about_short = [f"{short}: {peer}" for peer, short in SHORT.items() if peer in peers]
-    return [about_time, fast, about_memory, large, *about_short]  # not titles, which are folded where a table is narrow
+    about_short = "; ".join(f"{short}: {peer}" for peer, short in SHORT.items())
+    return [about_time, fast, about_memory, large, about_short]  # not titles, which are folded where a table is narrow
 
 
 def startup(rows: Sequence[Row]) -> list[RenderableType]:

@@ -44,7 +44,7 @@ def printed(*what: Any) -> list[str]:
 
 def test_tables_are_whole_in_80_columns() -> None:
     about_time, fast, about_memory, large, short = (printed(part) for part in tables.turns(ROWS))
-    assert len(about_time) == len(about_memory) == 1 and short == [f"l2l*: {SAME_ALLOCATOR}"]
+    assert len(about_time) == len(about_memory) == 1 and short == [f"l2l: {FIRST}; l2l*: {SAME_ALLOCATOR}"]
     assert len(fast) == len(large) == len(ROWS) + 1  # a line each: nothing is folded
     assert "…" not in "".join(fast + large)
     assert fast[1].split() == [*TRAIN[0].name.split(), "1250.0", "1.00", "1.10", "0.50", "1.00", "0.97–1.02"]
