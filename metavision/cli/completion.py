@@ -48,7 +48,7 @@ def candidates(line: str) -> list[str]:
     if len(words) < 2:
         return [f"{verb} " for verb in VERBS if verb.startswith(words[-1] if words else "")]
     if words[0] not in ("train", "evaluate", "adapt"):
-        if words[0] == "predict" and not words[-1].startswith("-"):
+        if words[0] in ("predict", "explain", "export") and not words[-1].startswith("-"):
             return []  # the shell completes names of files
         return [word for word in _arguments(words[:-1]) if word.startswith(words[-1])]
     return _overrides(words[0], " ".join(words[1:]))
@@ -69,6 +69,10 @@ def _arguments(before: list[str]) -> list[str]:
             return list(SHELLS)
         case ["predict", *_]:
             return ["--out ", "--sheet ", "--unknown ", "--top ", "--neighbours ", "--device "]
+        case ["explain", *_]:
+            return ["--out ", "--class ", "--support ", "--most ", "--device "]
+        case ["export", *_]:
+            return ["--onnx ", "--torch ", "--int8 ", "--input ", "--support "]
     return []
 
 
