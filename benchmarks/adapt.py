@@ -55,7 +55,7 @@ def main() -> None:
         "draws": asked.draws,
         "command": commanded(asked.run, source),
         "rows": [row(features, head, k, n, asked.draws) for k, n, head in cases],
-        "provenance": provenance(),
+        "provenance": {name: value for name, value in provenance().items() if name != "command"},  # which has paths
     }
     if asked.out:
         asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

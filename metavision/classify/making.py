@@ -116,7 +116,7 @@ def _whole(network: Network, head: Head, support: Support, unknown: float, about
     card: dict[str, Any] = {
         **about,
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "provenance": provenance(),
+        "provenance": {key: value for key, value in provenance().items() if key != "command"},  # which names folders
         "images": torch.bincount(y, minlength=k).tolist(),
         "estimate": None,
     }
