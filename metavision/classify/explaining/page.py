@@ -109,4 +109,11 @@ def _page(
         )
     template = files("metavision.classify.explaining").joinpath("page.html").read_text("utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(template)
-    return page.render(title=title, cases=cases, pictures=pictures, side=SIDE, unknown=UNKNOWN)
+    return page.render(
+        title=title,
+        cases=cases,
+        pictures=pictures,
+        side=SIDE,
+        unknown=UNKNOWN,
+        sums=found[0].offset is not None,
+    )
