@@ -102,4 +102,4 @@ class DeepEMD(Algorithm):
 
     def _places(self, z: Tensor) -> Tensor:
         c, h, w = self.backbone.map
-        return z.view(len(z), c, h * w).mT
+        return z.view(z.shape[0], c, h * w).mT

@@ -68,7 +68,7 @@ class _Tokens(nn.Module):
         nn.init.trunc_normal_(self.place, std=0.02)
 
     def forward(self, patches: Tensor) -> Tensor:
-        return torch.cat([self.start.expand(len(patches), -1, -1), patches], 1) + self.place
+        return torch.cat([self.start.expand(patches.shape[0], -1, -1), patches], 1) + self.place
 
 
 class _Linear(nn.Linear):

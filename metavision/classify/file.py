@@ -6,7 +6,6 @@ damaged or edited; it is no signature of who wrote it.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metavision.classify.drafts import draft_of
+from metavision.classify.drafts import draft_of, reachable
 from metavision.errors import InputError
 
 VERSION = 1
@@ -45,9 +44,7 @@ def writable(path: Path) -> None:
         raise InputError(f"output={path} is a folder; a file is needed, such as {path / f'mine{ENDING}'}")
     if path.exists():
         read(path)
-    place = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise InputError(f"{path} can't be written: {place} is {'not writable' if place.is_dir() else 'no folder'}")
+    reachable(path)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

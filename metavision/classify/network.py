@@ -1,5 +1,6 @@
 """Where features come from: a backbone with its weights, of a run or of a configuration."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -125,6 +126,16 @@ class Network:
         place = {name: t.detach().to(self.device) for name, t in {**dict(module.named_buffers()), **state}.items()}
         last = torch.channels_last
         return module, {name: t.contiguous(memory_format=last) if t.ndim == 4 else t for name, t in place.items()}
+
+    def module(self) -> nn.Module:
+        """What `features` calls, with its tensors in it: numbers (n, C, H, W) to (n, d), differentiable by them."""
+        bare, state = self._ready
+        module = copy.deepcopy(bare)
+        for name, tensor in state.items():
+            parent, _, own = name.rpartition(".")
+            place, value = module.get_submodule(parent), tensor.clone(memory_format=torch.contiguous_format)
+            setattr(place, own, nn.Parameter(value, requires_grad=False) if own in place._parameters else value)  # noqa: SLF001
+        return module.eval()
 
     def features(self, images: Tensor) -> Tensor:
         """(n, d) of images (n, C, H, W): bytes, or numbers in [0, 1]. On the CPU."""

@@ -1,8 +1,6 @@
 """A contact sheet of answers: one HTML file that loads nothing."""
 
-import base64
 import heapq
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from metavision.classify.pictures import data_url
 from metavision.classify.streaming import UNKNOWN, Answer
 from metavision.data.decode import Decoder
 
@@ -78,6 +77,4 @@ def _thumbnail(path: Path) -> str:
         pixels = Decoder(SIDE)(path)
     except ValueError:
         return ""
-    held = io.BytesIO()
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(held, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}"
+    return data_url(Image.fromarray(pixels.transpose(1, 2, 0)))

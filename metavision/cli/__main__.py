@@ -10,6 +10,8 @@ VERBS = {
     "evaluate": "score a run or a checkpoint on fixed episodes",
     "adapt": "make a classifier of a folder of your labelled images",
     "predict": "label new images with a classifier",
+    "explain": "show what a classifier's answers rest on: images of the support, places in the image",
+    "export": "write a classifier as ONNX, or for torch.export",
     "compare": "put runs side by side: paired differences, a table, a page",
     "data": "list, prepare, show and verify data sets",
     "sync": "send what W&B runs kept offline",
@@ -30,6 +32,8 @@ Examples
   metavision evaluate run=outputs/protonet-glyphs-1a2b3c4d/seed0 shot=5
   metavision adapt run=outputs/protonet-cifarfs-1a2b3c4d/seed0 support=photos/flowers
   metavision predict flowers.classifier photos/new --out labels.csv --sheet labels.html
+  metavision explain flowers.classifier photos/new/a.jpg
+  metavision export flowers.classifier --onnx flowers.onnx
 
 metavision VERB --help shows what a verb can be told; --version the version.
 """

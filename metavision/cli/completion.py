@@ -21,6 +21,11 @@ _metavision() {
 complete -o nospace -o default -F _metavision metavision
 """
 SHELLS = {"bash": BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{BASH}"}
+OPTIONS = {  # of verbs whose other words are files
+    "predict": ("out", "sheet", "unknown", "top", "neighbours", "device"),
+    "explain": ("out", "class", "support", "most", "device"),
+    "export": ("onnx", "torch", "int8", "input", "support"),
+}
 HELP = """Print the shell code that makes the tab key complete verbs, options and their values.
 
 Usage: metavision completion bash|zsh
@@ -48,7 +53,7 @@ def candidates(line: str) -> list[str]:
     if len(words) < 2:
         return [f"{verb} " for verb in VERBS if verb.startswith(words[-1] if words else "")]
     if words[0] not in ("train", "evaluate", "adapt"):
-        if words[0] == "predict" and not words[-1].startswith("-"):
+        if words[0] in OPTIONS and not words[-1].startswith("-"):
             return []  # the shell completes names of files
         return [word for word in _arguments(words[:-1]) if word.startswith(words[-1])]
     return _overrides(words[0], " ".join(words[1:]))
@@ -67,8 +72,8 @@ def _arguments(before: list[str]) -> list[str]:
             return ["data "]
         case ["completion"]:
             return list(SHELLS)
-        case ["predict", *_]:
-            return ["--out ", "--sheet ", "--unknown ", "--top ", "--neighbours ", "--device "]
+        case [verb, *_] if verb in OPTIONS:
+            return [f"--{option} " for option in OPTIONS[verb]]
     return []
 
 

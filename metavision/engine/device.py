@@ -23,7 +23,7 @@ def resolve(name: str) -> torch.device:
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device("cuda" if here["cuda"] else "cpu")
-    if not here[name]:
+    if not here.get(name):
         raise InputError(
             f"device={name} is not here; there is {', '.join(d for d, is_here in here.items() if is_here)}"
         )

@@ -29,9 +29,9 @@ def folder(place: Path, classes: Sequence[str], n: int = 4, start: int = 0) -> P
     return place
 
 
-def run(place: Path, *words: str) -> Path:
+def run(place: Path, *words: str, backbone: tuple[str, ...] = ("backbone.filters=8",)) -> Path:
     """A run that was hardly trained."""
     episodes = [f"budget.{name}_episodes=2" for name in ("validation", "test")]
-    code = main(["train", "backbone.filters=8", *SMALL, *episodes, f"outputs={place}", *words])
+    code = main(["train", *backbone, *SMALL, *episodes, f"outputs={place}", *words])
     assert code == 0
     return next(place.glob("*/seed0"))

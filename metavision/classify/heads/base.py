@@ -80,6 +80,18 @@ class OfFeatures(Head):
         """Features (n, d) as the head takes them."""
         return unit(x) / self.spread**0.5
 
+    @abstractmethod
+    def affine(self, task: Any) -> Linear:
+        """The map of scaled features that tells apart as `logits` does: the same but for a number for each image."""
+
+    @abstractmethod
+    def representers(self, task: Any, x: Tensor, y: Tensor, k: int) -> Tensor:
+        """(n, k): how the weights of `affine` are made of the support (x, y) that was fitted.
+
+        The weights are `scaled(x).T @ representers`, but for a column that all classes have in common. Every column
+        sums to 0, so features may be counted from anywhere.
+        """
+
 
 LEAST_SPREAD = 1e-9  # of features that are all the same, which no scale can tell apart
 

@@ -57,3 +57,12 @@ class Logistic(OfFeatures):
 
     def logits(self, task: Linear, x: Tensor) -> Tensor:
         return self.scaled(x) @ task.weight + task.bias
+
+    def affine(self, task: Linear) -> Linear:
+        return task
+
+    def representers(self, task: Linear, x: Tensor, y: Tensor, k: int) -> Tensor:
+        """What is left of the labels, as in Representer Point Selection for Explaining Deep Neural Networks (Yeh et
+        al., 2018), https://arxiv.org/abs/1811.09720."""
+        left = one_hot(y, k) - self.logits(task, x).softmax(1)
+        return self.penalty * balanced(y, k)[:, None] * left

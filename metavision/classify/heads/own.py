@@ -78,10 +78,12 @@ class Own(Head):
         return pytree.tree_map_only(Tensor, Tensor.detach, Learned(task, buffers, k))
 
     def logits(self, task: Learned, x: Tensor) -> Tensor:
-        algorithm = self._for(task.way)
         with torch.no_grad():
-            logits = algorithm.predict(Meta(self.meta.params, task.buffers), task.task, Inputs(x.to(self._device)))
-        return logits.cpu().to(torch.float64)
+            return self.predicted(task, x.to(self._device)).cpu().to(torch.float64)
+
+    def predicted(self, task: Learned, x: Tensor) -> Tensor:
+        """Logits (n, k) as the algorithm gives them, which can be differentiated."""
+        return self._for(task.way).predict(Meta(self.meta.params, task.buffers), task.task, Inputs(x))
 
     def settings(self) -> dict[str, Any]:
         return {}

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metavision.classify.heads.base import OfFeatures, one_hot
+from metavision.classify.heads.base import Linear, OfFeatures, one_hot
 from metavision.functional.distances import squared_euclidean
 from metavision.functional.prototypes import prototypes
 
@@ -31,6 +31,15 @@ class Prototypes(OfFeatures):
 
     def logits(self, task: Tensor, x: Tensor) -> Tensor:
         return -self.scale * squared_euclidean(self.scaled(x), task)
+
+    def affine(self, task: Tensor) -> Linear:
+        """|x|^2, which is the same for all classes, is left off."""
+        return Linear(2 * self.scale * task.T, -self.scale * task.square().sum(1))
+
+    def representers(self, task: Tensor, x: Tensor, y: Tensor, k: int) -> Tensor:  # noqa: ARG002
+        """An equal share of its class's mean, less that of the mean over all classes."""
+        labels = one_hot(y, k)
+        return 2 * self.scale * (labels - 1 / k) / labels.sum(0)[y][:, None]
 
     def held_out(self, x: Tensor, y: Tensor, k: int) -> Tensor:
         """Without x_i, its class's mean is n_c / (n_c - 1) as far from it.

@@ -39,3 +39,11 @@ class Ridge(OfFeatures):
 
     def logits(self, task: Linear, x: Tensor) -> Tensor:
         return self.scale * (self.scaled(x) @ task.weight + task.bias)
+
+    def affine(self, task: Linear) -> Linear:
+        return Linear(self.scale * task.weight, self.scale * task.bias)
+
+    def representers(self, task: Linear, x: Tensor, y: Tensor, k: int) -> Tensor:
+        """What is left of the labels: the slope of the penalty is opposite to that of the squares."""
+        left = one_hot(y, k) - (self.scaled(x) @ task.weight + task.bias)
+        return self.scale * balanced(y, k)[:, None] * left / self.penalty
