@@ -108,6 +108,7 @@ def _preprocessing(timm: Any, about: Mapping[str, Any], size: int | None, crop: 
     return Preprocessing(
         *(size or own["input_size"][-1], tuple(own["mean"]), tuple(own["std"]), own["interpolation"]),
         own["crop_pct"] if crop is None else crop,
+        own["crop_mode"] == "squash",
     )
 
 
