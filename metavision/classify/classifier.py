@@ -183,7 +183,7 @@ class Classifier:
         about, tensors = file.read(Path(path))
         try:
             return cls._of(about, tensors).on(device)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ImportError) as error:
             raise InputError(f"{path} does not fit this program: {type(error).__name__}: {error}") from error
 
     @classmethod

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from metavision import build, trees
 from metavision.algorithms.base import Algorithm
-from metavision.backbones.base import Backbone
 from metavision.classify.heads.own import Own
 from metavision.classify.preparing import Preparing
-from metavision.config import locate
+from metavision.classify.trusting import trusted
 from metavision.engine import checkpoint
 from metavision.engine.embedding import TOGETHER, TOGETHER_ON_GPU
 from metavision.errors import InputError
@@ -186,28 +185,12 @@ def rebuilt(about: Mapping[str, Any], meta: Meta, statistics: P | None) -> Netwo
     """A network of a classifier's file, on the CPU.
 
     Raises:
-        InputError: it names what is neither a part of this program nor a backbone or algorithm of the user's.
+        InputError: it names anything but parts of networks and algorithms.
     """
     config, preparing = about["config"], Preparing.from_dict(about["preparing"])
-    _trusted(config)
+    trusted(config)
     algorithm = build.algorithm(config, preparing.shape, about["way"], about["classes"]).for_evaluation()
     return Network(algorithm, meta, preparing, config, about["classes"], about["about"], statistics)
-
-
-def _trusted(node: Any) -> None:
-    """A file's configuration makes objects, so it must not be able to call what it likes."""
-    if isinstance(node, Mapping):
-        if (target := node.get("_target_")) is not None and not target.startswith("metavision."):
-            found = locate(target)
-            if not (isinstance(found, type) and issubclass(found, Backbone | Algorithm)):
-                raise InputError(
-                    f"this classifier would call {target}, which is no backbone or algorithm; it is not read"
-                )
-        for inner in node.values():
-            _trusted(inner)
-    elif isinstance(node, list):
-        for inner in node:
-            _trusted(inner)
 
 
 def _name(path: Path) -> str:
