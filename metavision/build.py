@@ -109,7 +109,7 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
         path = Path(str(options["teacher"]))  # read when it is first asked, which a test does not do
         given["teacher"] = lambda: checkpoint.read(checkpoint.find(path)).meta
         options = {key: value for key, value in options.items() if key != "teacher"}
-    if options.get("augment") is not None and config["scaling"] == "standard":
+    if options.get("augment") is not None and config.get("scaling") == "standard":
         raise InputError("algo.augment is of images in [0, 1]; leave out scaling=standard, or set algo.augment=null")
     learner = make(options, **given)
     if not (given["problem"].chance or learner.regresses):
@@ -140,14 +140,17 @@ def backbone(config: Config, shape: tuple[int, int, int]) -> Backbone:
 
 
 def unloaded(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a checkpoint, which holds all weights: no file of pre-trained ones is needed to build it.
+    """The configuration of a checkpoint, which holds all weights: neither a file of pre-trained ones nor a teacher is
+    needed to build it.
 
     Args:
-        about: of the checkpoint.
+        about: of the checkpoint, or of another whole set of weights: `config` and `pretrained`.
     """
-    config = about["config"]
+    config = dict(about["config"])
+    if "teacher" in config["algo"]:
+        config["algo"] = {**config["algo"], "teacher": None}
     if config["backbone"].get("weights", "none") == "none":
-        return dict(config)
+        return config
     return {**config, "backbone": {**config["backbone"], "weights": "none", "recorded": about["pretrained"]}}
 
 

@@ -218,6 +218,7 @@ class Adapt:
     add: Any = None
     remove: Any = None
     unknown: float = 0.05
+    folds: int | None = None
     size: int = 84
     device: Device = Device.auto
     problem: dict[str, Any] = MISSING
@@ -309,6 +310,7 @@ _LEAST = {
     "episodes": 2,
     "steps": 0,
     "supports": 2,
+    "folds": 0,
 }
 
 

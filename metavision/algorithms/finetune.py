@@ -85,6 +85,11 @@ class Finetune(Algorithm):
         tuning.names(self.backbone, self.tune)
 
     @property
+    def frozen(self) -> bool:  # type: ignore[override]
+        """Whether the backbone stays as it is, and is given each image as it is."""
+        return self.tune == "head" and self.augment is None
+
+    @property
     def ordered(self) -> bool:
         """Random numbers and folds go by the place in the support."""
         return self.tunes and (self.augment is not None or self.folds > 0)

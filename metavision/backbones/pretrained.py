@@ -45,6 +45,11 @@ class Pretrained(Backbone):
 
     def __init__(self, shape: Sequence[int], make: Callable[[], Headless], preprocessing: Preprocessing) -> None:
         super().__init__()
+        if not (preprocessing.size >= 1 and 0 < preprocessing.crop <= 1):
+            raise InputError(
+                f"backbone.size is {preprocessing.size}, which must be at least 1, and backbone.crop "
+                f"{preprocessing.crop}, a share above 0, at most 1"
+            )
         if shape[0] not in (1, 3):
             raise InputError(f"a pre-trained network takes images of 1 or 3 channels, and these have {shape[0]}")
         self.make = make
@@ -84,7 +89,8 @@ class Pretrained(Backbone):
         wanted = self.preprocessing
         assert wanted is not None
         if x.shape[-2:] != (wanted.size, wanted.size):
-            x = tv.resize(x, [wanted.resized], InterpolationMode(wanted.resample), antialias=True)
+            sides = [wanted.resized] * (2 if wanted.squash else 1)
+            x = tv.resize(x, sides, InterpolationMode(wanted.resample), antialias=True)
             # Bicubic interpolation of floats goes beyond them; that of bytes, which the libraries train on, does not.
             x = tv.center_crop(x, [wanted.size, wanted.size]).clamp(0, 1)
         return (x.expand(-1, 3, -1, -1) - self.mean) / self.std

@@ -42,7 +42,7 @@ class Timm(Pretrained):
         recorded: Mapping[str, Any] | None = None,
     ) -> None:
         timm, card = library(), _card(weights)
-        name = recorded["name"] if recorded is not None else _named(timm, name, card)
+        name = _named(timm, name, card) if recorded is None else _named(timm, recorded["name"], {})
         try:
             known = timm.get_pretrained_cfg(name, allow_unregistered=True)
         except RuntimeError as error:  # the part of the name that tells weights apart
@@ -108,6 +108,7 @@ def _preprocessing(timm: Any, about: Mapping[str, Any], size: int | None, crop: 
     return Preprocessing(
         *(size or own["input_size"][-1], tuple(own["mean"]), tuple(own["std"]), own["interpolation"]),
         own["crop_pct"] if crop is None else crop,
+        own["crop_mode"] == "squash",
     )
 
 

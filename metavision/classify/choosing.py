@@ -40,13 +40,13 @@ def chosen(name: str, network: Network, y: Tensor, k: int, *, algorithm: bool) -
     if name == Own.name:
         if not algorithm:
             raise InputError("head=own is that of a run's algorithm, or of algo=; choose one of them or another head")
-        own = Own.of(network.algorithm, network.meta)
+        own = network.own()
         own.check(k)
         return own, "as asked for"
     why = ""
     if algorithm and k <= OWN_CLASSES and len(y) <= OWN_IMAGES:
         try:
-            own = Own.of(network.algorithm, network.meta)
+            own = network.own()
             own.check(k)
         except InputError as error:
             why = f"; its own not, since {error}"

@@ -85,12 +85,14 @@ class Classifier:
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, network: Network, head: Head, support: Support, unknown: float = 0.05) -> tuple[Self, HeldOut | None]:
-        """A classifier of a support, and the held-out answers that its temperature is of."""
+    def fit(
+        cls, network: Network, head: Head, support: Support, unknown: float = 0.05, folds: int | None = None
+    ) -> tuple[Self, HeldOut | None]:
+        """A classifier of a support, and the held-out answers that its temperature is of; none with `folds=0`."""
         k = len(support.classes)
         x = _seen(network, head, support)
         head = head.suited(x)
-        out = held_out(head, x, support.y, k)
+        out = None if folds == 0 else held_out(head, x, support.y, k, folds, shown=head.sees)
         t = 1.0 if out is None else temperature(out.logits, support.y[out.rows], len(out.rows) // out.times)
         return cls(network, head, head.fit(x, support.y, k), support, typical(support.z), t, unknown), out
 
@@ -181,7 +183,7 @@ class Classifier:
         about, tensors = file.read(Path(path))
         try:
             return cls._of(about, tensors).on(device)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ImportError) as error:
             raise InputError(f"{path} does not fit this program: {type(error).__name__}: {error}") from error
 
     @classmethod
@@ -189,7 +191,7 @@ class Classifier:
         meta = Meta(trees.select(tensors, "params"), trees.select(tensors, "buffers"))
         network = rebuilt(about["network"], meta, trees.select(tensors, "statistics") or None)
         name, settings = about["head"]["name"], about["head"]["settings"]
-        head = Own.of(network.algorithm, network.meta) if name == Own.name else heads.KINDS[name](**settings)
+        head = network.own() if name == Own.name else heads.KINDS[name](**settings)
         y, z, pixels = tensors["support/y"], tensors["support/z"], tensors.get("support/pixels")
         support = Support(tuple(about["classes"]), tuple(about["support"]), y, z, pixels)
         kept = (
@@ -207,8 +209,7 @@ class Classifier:
         network = self.network.on(place)
         if not isinstance(self.head, Own) or not self.head.sees:
             return replace(self, network=network)
-        head = Own(self.head.algorithm, Meta(*(trees.to(part, place) for part in self.head.meta)))
-        return replace(self, network=network, head=head, task=trees.to(self.task, place))
+        return replace(self, network=network, head=self.head.on(place), task=trees.to(self.task, place))
 
     @cached_property
     def _kept(self) -> Meta:

@@ -1,15 +1,22 @@
 """Answers about images of the support by a classifier that did not see them."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metavision.classify.heads.base import Head
+from metavision.console import progress_bar
 from metavision.seeds import generator
 
-FOLDS, FOLDS_OF_IMAGES = 10, 5  # at most; and where a fit trains a network
+FOLDS, FOLDS_OF_IMAGES = 10, 5  # at most; and where a fit trains a network, so that all cost as much as four fits
+FOLDS_OF_CHOICES = 3  # where a fit tries several trainings
 TIMES, FEW = 5, 500  # how often the folds are dealt out anew where images are few
+
+
+Advance = Callable[[int], None]
 
 
 class HeldOut(NamedTuple):
@@ -28,7 +35,9 @@ class HeldOut(NamedTuple):
     folds: int
 
 
-def held_out(head: Head, x: Tensor, y: Tensor, k: int) -> HeldOut | None:
+def held_out(
+    head: Head, x: Tensor, y: Tensor, k: int, folds: int | None = None, *, shown: bool = False
+) -> HeldOut | None:
     """By leaving out one image of every class at a time, or a tenth of a larger class; None where all are alone.
 
     Not by leaving out a single image: its class is then left with fewer images than the others, so that its mean is
@@ -41,6 +50,9 @@ def held_out(head: Head, x: Tensor, y: Tensor, k: int) -> HeldOut | None:
         x: features (n, d), or images of a head that sees them.
         y: labels (n,); their order within a class decides which images are left out together.
         k: classes.
+        folds: at most; None: 10, 5 where a fit trains a network, 3 where it tries several trainings. A closed form has
+            none.
+        shown: with a bar of progress.
     """
     count = torch.bincount(y, minlength=k)
     rows = (count[y] > 1).nonzero()[:, 0]
@@ -48,13 +60,19 @@ def held_out(head: Head, x: Tensor, y: Tensor, k: int) -> HeldOut | None:
         return None
     if (closed := head.held_out(x, y, k)) is not None:
         return HeldOut(rows, closed[rows], 1, 0)
-    folds = min(int(count.max()), FOLDS_OF_IMAGES if head.sees else FOLDS)
+    parts = min(int(count.max()), folds or _folds(head))
     times = TIMES if len(y) <= FEW and not head.sees else 1
-    parts = [_once(head, x, y, k, rows, folds, time) for time in range(times)]
-    return HeldOut(rows.repeat(times), torch.cat(parts), times, folds)
+    bar = progress_bar("holding out", parts * times, "folds") if shown else nullcontext(lambda _: None)
+    with bar as advance:
+        found = [_once(head, x, y, k, rows, parts, time, advance) for time in range(times)]
+    return HeldOut(rows.repeat(times), torch.cat(found), times, parts)
 
 
-def _once(head: Head, x: Tensor, y: Tensor, k: int, rows: Tensor, folds: int, time: int) -> Tensor:
+def _folds(head: Head) -> int:
+    return FOLDS if not head.sees else FOLDS_OF_CHOICES if head.chooses else FOLDS_OF_IMAGES
+
+
+def _once(head: Head, x: Tensor, y: Tensor, k: int, rows: Tensor, folds: int, time: int, advance: Advance) -> Tensor:
     """Logits (len(rows), k) by folds that are dealt out at random."""
     order = torch.randperm(len(y), generator=generator("held out", time))
     fold = torch.empty_like(y)
@@ -66,6 +84,7 @@ def _once(head: Head, x: Tensor, y: Tensor, k: int, rows: Tensor, folds: int, ti
             kept = torch.ones(len(y), dtype=torch.bool)
             kept[rows[out]] = False
             logits[out] = head.logits(head.fit(x[kept], y[kept], k), x[rows[out]])
+        advance(1)
     return logits
 
 

@@ -28,19 +28,22 @@ def made(asked: Mapping[str, Any]) -> Classifier:
     Raises:
         InputError: neither or both of run and backbone are given, they don't fit, or the folder is not as it must be.
     """
+    _checked(asked["folds"])
     place = Path(asked["support"])
     listing = photos.listed(place)
-    network = _network(asked, devices.resolve(asked["device"]))
+    network = _network(asked, devices.resolve(asked["device"]), len(listing.classes))
     y = torch.from_numpy(listing.labels)
     algorithm = asked["run"] is not None or asked["algo"] is not None
     head, why = chosen(asked["head"], network, y, len(listing.classes), algorithm=algorithm)
     found = photos.read(listing, network.preparing, place)
     network = network.settled(torch.from_numpy(found.pixels))
     about = {"folder": place.absolute().name, "head": f"{head.name}, {why}", "skipped": found.skipped}
-    return _whole(network, head, _support(network, head, found), asked["unknown"], about)
+    return _whole(network, head, _support(network, head, found), asked["unknown"], asked["folds"], about)
 
 
-def changed(before: Classifier, add: Sequence[str | Path] = (), remove: Sequence[str] = ()) -> Classifier:
+def changed(
+    before: Classifier, add: Sequence[str | Path] = (), remove: Sequence[str] = (), folds: int | None = None
+) -> Classifier:
     """A classifier with other classes: no image of it is read again.
 
     It is what would be made of the same images from the beginning, since a head is a function of the kept support. Only
@@ -50,10 +53,12 @@ def changed(before: Classifier, add: Sequence[str | Path] = (), remove: Sequence
         before: that is left as it is.
         add: folders of class folders, or the folder of one class.
         remove: names of classes.
+        folds: of the estimate.
 
     Raises:
         InputError: there is no such class, a class is there already, or fewer than two are left.
     """
+    _checked(folds)
     if lost := [name for name in remove if name not in before.support.classes]:
         raise InputError(f"there is no class {lost[0]} to remove{suggestion(lost[0], before.support.classes)}")
     support, skipped = _without(before.support, remove), dict(before.card.get("skipped", {}))
@@ -69,17 +74,22 @@ def changed(before: Classifier, add: Sequence[str | Path] = (), remove: Sequence
         raise InputError(f"{len(support.classes)} class would be left, and at least 2 are needed to tell apart")
     before.head.check(len(support.classes))
     about = {key: before.card[key] for key in ("folder", "head") if key in before.card} | {"skipped": skipped}
-    return _whole(before.network, before.head, support, before.unknown, about)
+    return _whole(before.network, before.head, support, before.unknown, folds, about)
 
 
-def _network(asked: Mapping[str, Any], place: torch.device) -> Network:
+def _checked(folds: int | None) -> None:
+    if folds == 1:
+        raise InputError("folds is 1; one part of at least 2 is held out at a time, and 0 makes no estimate")
+
+
+def _network(asked: Mapping[str, Any], place: torch.device, k: int) -> Network:
     if (asked["run"] is None) == (asked["backbone"] is None):
         what = "both" if asked["run"] is not None else "neither"
         raise InputError(f"{what} of run= and backbone= given; one is needed, where the network comes from")
     if asked["run"] is not None:
-        return Network.of_run(asked["run"], place, asked["algo"])
+        return Network.of_run(asked["run"], place, asked["algo"], k)
     config = {**asked, "algo": asked["algo"] or {"_target_": "metavision.algorithms.protonet.ProtoNet"}}
-    return Network.of_backbone(config, asked["backbone_name"], asked["size"], place)
+    return Network.of_backbone(config, asked["backbone_name"], asked["size"], place, k)
 
 
 def _support(network: Network, head: Head, found: Photos) -> Support:
@@ -109,12 +119,15 @@ def _joined(a: Support, b: Support) -> Support:
     return Support(classes, tuple(names[row] for row in order), y[order], torch.cat([a.z, b.z])[order], pixels)
 
 
-def _whole(network: Network, head: Head, support: Support, unknown: float, about: Mapping[str, Any]) -> Classifier:
+def _whole(
+    network: Network, head: Head, support: Support, unknown: float, folds: int | None, about: Mapping[str, Any]
+) -> Classifier:
     """The classifier, with its card."""
-    classifier, out = Classifier.fit(network, head, support, unknown)
+    classifier, out = Classifier.fit(network, head, support, unknown, folds)
     y, k = support.y, len(support.classes)
     card: dict[str, Any] = {
         **about,
+        "choice": getattr(classifier.task, "choice", ""),
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "provenance": {key: value for key, value in provenance().items() if key != "command"},  # which names folders
         "images": torch.bincount(y, minlength=k).tolist(),

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from metavision import build, trees
 from metavision.algorithms.base import Algorithm
-from metavision.backbones.base import Backbone
+from metavision.classify.heads.own import Own
 from metavision.classify.preparing import Preparing
-from metavision.config import locate
+from metavision.classify.trusting import trusted
 from metavision.engine import checkpoint
 from metavision.engine.embedding import TOGETHER, TOGETHER_ON_GPU
 from metavision.errors import InputError
@@ -22,7 +22,7 @@ from metavision.nn import functional
 from metavision.nn.folding import folded
 from metavision.types import Inputs, Meta, P
 
-KEPT = ("backbone", "algo", "problem", "norm", "engine")  # of a configuration, to build the network again
+KEPT = ("backbone", "algo", "problem", "norm", "scaling", "engine")  # of a configuration, to build the network again
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class Network:
         algorithm: with its test-time settings.
         meta: weights and statistics, on the CPU.
         preparing: of images.
-        config: of backbone and algorithm, as resolved.
+        config: of backbone and algorithm, from which both can be built without any other file.
         classes: of the training of `algorithm`.
-        about: JSON of where the weights come from.
+        about: JSON of where the weights come from; `pretrained` is of those of another library.
         statistics: that features are normalised by, where the algorithm was trained with those of whatever it is given.
         device: of the forward passes.
     """
@@ -50,8 +50,16 @@ class Network:
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a value
 
     @classmethod
-    def of_run(cls, run: str | Path, device: torch.device, algo: Mapping[str, Any] | None = None) -> Self:
-        """That of a run or a checkpoint; with another algorithm than the run's, if one is given.
+    def of_run(
+        cls, run: str | Path, device: torch.device, algo: Mapping[str, Any] | None = None, way: int | None = None
+    ) -> Self:
+        """That of a run or a checkpoint.
+
+        Args:
+            run: a run's folder or a checkpoint.
+            device: of the forward passes.
+            algo: another algorithm than the run's, of which the backbone alone is taken then.
+            way: classes that it is to tell apart.
 
         Raises:
             InputError: there is no such run, its checkpoint is damaged, or it was trained on no images.
@@ -59,44 +67,69 @@ class Network:
         path = checkpoint.find(Path(run))
         found = checkpoint.read(path)
         preparing = Preparing.of_run(found.about)
-        config = {key: found.about["config"][key] for key in KEPT}
-        way, classes = found.about["config"]["episode"]["way"], found.about["classes"]
-        algorithm = build.algorithm(_unread(config), preparing.shape, way, classes).for_evaluation()
+        unloaded = build.unloaded(found.about)
+        config, classes = {key: unloaded[key] for key in KEPT}, found.about["classes"]
+        algorithm = build.algorithm(config, preparing.shape, unloaded["episode"]["way"], classes).for_evaluation()
         checkpoint.fits(algorithm.init(torch.Generator()).params, found.meta.params, path)
         about = {
             "run": _name(path),
             "step": found.step,
             "track": found.about["track"],
             "trained_on": len(found.about["trained_on"]),
+            "pretrained": found.about.get("pretrained"),
+            "chosen": found.about.get("chosen"),
         }
         if algo is None:
             return cls(algorithm, found.meta, preparing, config, classes, about, device=device)
-        other = build.algorithm(config | {"algo": algo}, preparing.shape, way, classes).for_evaluation()
+        config |= {"algo": algo}
+        other = build.algorithm(config, preparing.shape, way or algorithm.problem.way, classes).for_evaluation()
         fresh = other.init(torch.Generator().manual_seed(0))
-        params = fresh.params | trees.under("backbone", trees.select(found.meta.params, "backbone"))
-        told = config | {"algo": algo}
-        return cls(other, Meta(params, found.meta.buffers), preparing, told, classes, about, device=device)
+        params, buffers = (
+            rest | trees.under("backbone", trees.select(kept, "backbone"))
+            for rest, kept in zip(fresh, found.meta, strict=True)
+        )
+        about |= {"chosen": None}
+        return cls(other, Meta(params, buffers), preparing, config, classes, about, device=device)
 
     @classmethod
-    def of_backbone(cls, config: Mapping[str, Any], name: str, size: int, device: torch.device) -> Self:
+    def of_backbone(cls, config: Mapping[str, Any], name: str, size: int, device: torch.device, way: int = 2) -> Self:
         """That of `backbone`, by the weights that it comes with; `algo` is what is to adapt it, ProtoNet by default.
 
         Args:
-            config: resolved, with the keys of `KEPT`.
+            config: resolved, with the keys of `KEPT` that it has.
             name: of the backbone, for messages.
             size: of images in pixels, where the backbone does not say.
+            device: of the forward passes.
+            way: classes that the algorithm is to tell apart.
 
         Raises:
             InputError: it comes without weights.
         """
-        made = build.backbone(config, Preparing.of_backbone(None, size).shape)
-        if next(made.parameters(), None) is not None and getattr(made, "provenance", None) is None:
+        shape = Preparing.of_backbone(None, size).shape
+        algorithm = build.algorithm(config, shape, way, way).for_evaluation()
+        made = algorithm.backbone
+        if next(made.parameters(), None) is not None and made.provenance is None:
             raise InputError(f"backbone={name} comes without trained weights; run= takes it with those of a run")
-        preparing = Preparing.of_backbone(made, size)
-        algorithm = build.algorithm(config, preparing.shape, 2, 2).for_evaluation()
+        blank = torch.zeros(1, *shape)  # stored statistics are the same for any image
         meta = algorithm.init(torch.Generator().manual_seed(0))
-        about = {"backbone": name, **(getattr(algorithm.backbone, "provenance", None) or {})}
-        return cls(algorithm, meta, preparing, {key: config[key] for key in KEPT}, 2, about, device=device)
+        meta = algorithm.calibrate(meta, blank) if made.norm == "stored" else meta
+        about = {
+            "backbone": name,
+            "track": "strict" if made.provenance is None else "external",
+            "pretrained": made.provenance,
+        }
+        unloaded = build.unloaded({"config": config, "pretrained": made.provenance})
+        kept = {key: unloaded[key] for key in KEPT if key in unloaded}
+        return cls(algorithm, meta, Preparing.of_backbone(made, size), kept, way, about, device=device)
+
+    def own(self) -> Own:
+        """Its algorithm's head. What that chooses on validation is chosen on every support, if no run has done so.
+
+        Raises:
+            InputError: it has none.
+        """
+        chooses = self.algorithm.choices(self.meta) is not None and self.about.get("chosen") is None
+        return Own.of(self.algorithm, self.meta, chooses=chooses).on(self.device)
 
     def on(self, device: torch.device) -> Self:
         return replace(self, device=device)
@@ -152,6 +185,7 @@ class Network:
         """JSON, from which `rebuilt` makes it again, with its tensors."""
         return {
             "config": dict(self.config),
+            "way": self.algorithm.problem.way,
             "classes": self.classes,
             "preparing": self.preparing.as_dict(),
             "about": dict(self.about),
@@ -162,38 +196,12 @@ def rebuilt(about: Mapping[str, Any], meta: Meta, statistics: P | None) -> Netwo
     """A network of a classifier's file, on the CPU.
 
     Raises:
-        InputError: it names what is neither a part of this program nor a backbone or algorithm of the user's.
+        InputError: it names anything but parts of networks and algorithms.
     """
     config, preparing = about["config"], Preparing.from_dict(about["preparing"])
-    _trusted(config)
-    algorithm = build.algorithm(_unread(config), preparing.shape, 2, about["classes"]).for_evaluation()
+    trusted(config)
+    algorithm = build.algorithm(config, preparing.shape, about["way"], about["classes"]).for_evaluation()
     return Network(algorithm, meta, preparing, config, about["classes"], about["about"], statistics)
-
-
-def _trusted(node: Any) -> None:
-    """A file's configuration makes objects, so it must not be able to call what it likes."""
-    if isinstance(node, Mapping):
-        if (target := node.get("_target_")) is not None and not target.startswith("metavision."):
-            found = locate(target)
-            if not (isinstance(found, type) and issubclass(found, Backbone | Algorithm)):
-                raise InputError(
-                    f"this classifier would call {target}, which is no backbone or algorithm; it is not read"
-                )
-        for inner in node.values():
-            _trusted(inner)
-    elif isinstance(node, list):
-        for inner in node:
-            _trusted(inner)
-
-
-def _unread(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without files of weights, where weights are given anyhow."""
-    nodes = {**config, "backbone": dict(config["backbone"]), "algo": dict(config["algo"])}
-    if "weights" in nodes["backbone"]:
-        nodes["backbone"]["weights"] = "none"
-    if "teacher" in nodes["algo"]:
-        nodes["algo"]["teacher"] = None
-    return nodes
 
 
 def _name(path: Path) -> str:

@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from metavision import build
 from metavision.backbones.base import Backbone
+from metavision.backbones.preprocessing import Preprocessing
 from metavision.data.decode import Decoder
 from metavision.data.files import Content
 from metavision.data.scaling import UNIT, Scaling
@@ -23,12 +25,12 @@ class Preparing:
     Args:
         decoder: makes images of one shape.
         scaling: of bytes.
-        crop: the share of the side that is kept, from the middle.
+        expected: by a pre-trained network, whose library fits images in a way of its own.
     """
 
     decoder: Decoder
     scaling: Scaling = UNIT
-    crop: float = 1.0
+    expected: Preprocessing | None = None
 
     @classmethod
     def of_run(cls, about: Mapping[str, Any]) -> Self:
@@ -47,10 +49,8 @@ class Preparing:
     @classmethod
     def of_backbone(cls, backbone: Backbone | None, size: int) -> Self:
         """As a pre-trained network expects, which scales the pixels itself; `size` where it says nothing."""
-        expected = getattr(backbone, "preprocessing", None)
-        if expected is None:
-            return cls(Decoder(size))
-        return cls(Decoder(expected.size, resample=expected.resample), UNIT, expected.crop)
+        expected = None if backbone is None else backbone.preprocessing
+        return cls(Decoder(size if expected is None else expected.size), UNIT, expected)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -62,10 +62,14 @@ class Preparing:
         Raises:
             ValueError: it is no image that can be read; the message says why.
         """
-        size = self.decoder.size
-        whole = round(size / self.crop)
-        edge = (whole - size) // 2
-        return replace(self.decoder, size=whole)(content)[:, edge : edge + size, edge : edge + size]
+        return self.decoder(content) if self.expected is None else self.decoder.pixels(content, self._as_expected)
+
+    def _as_expected(self, image: Image.Image) -> Image.Image:
+        """Resized and cut in one, so that no long and narrow image becomes a vast one in between."""
+        wanted = self.expected
+        assert wanted is not None
+        filter_ = Image.Resampling[wanted.resample.upper()]
+        return image.resize((wanted.size, wanted.size), filter_, box=wanted.box(*image.size))
 
     def numbers(self, images: Tensor) -> Tensor:
         """What the network is given, of images (n, C, H, W): bytes, or numbers in [0, 1].
@@ -83,8 +87,10 @@ class Preparing:
 
     def as_dict(self) -> dict[str, Any]:
         scaling = {"mean": list(self.scaling.mean), "std": list(self.scaling.std)}
-        return {"decoder": asdict(self.decoder), "scaling": scaling, "crop": self.crop}
+        expected = None if self.expected is None else self.expected._asdict()
+        return {"decoder": asdict(self.decoder), "scaling": scaling, "expected": expected}
 
     @classmethod
     def from_dict(cls, about: Mapping[str, Any]) -> Self:
-        return cls(Decoder(**about["decoder"]), build.scaling_of(about), about["crop"])
+        expected = None if about["expected"] is None else Preprocessing.of(about["expected"])
+        return cls(Decoder(**about["decoder"]), build.scaling_of(about), expected)

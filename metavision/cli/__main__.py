@@ -18,6 +18,7 @@ VERBS = {
     "bench": "measure against peers on the same work",
     "completion": "print the shell code that makes the tab key work",
 }
+INTERRUPTED = {"train": "; the same command goes on from the last checkpoint"}
 HELP = """metavision: meta-learning and few-shot learning in vision, from one command line
 
 Usage: metavision VERB [FLAGS] [KEY=VALUE …]
@@ -53,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     from metavision.cli.guard import guarded
 
-    return guarded(lambda: _run(words[0], words[1:]))
+    return guarded(lambda: _run(words[0], words[1:]), advice=INTERRUPTED.get(words[0], ""))
 
 
 def _run(verb: str, words: list[str]) -> int:

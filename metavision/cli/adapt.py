@@ -45,6 +45,8 @@ def _made(asked: dict[str, Any]) -> tuple[Classifier, Path]:
     name = Path(asked["support"]).absolute().name.partition(".")[0]
     path = Path(asked["output"] or f"{name}{file.ENDING}")
     file.writable(path)
+    if asked["output"] is None and path.exists():
+        raise InputError(f"{path} is there already; output={path} makes it anew, classifier={path} changes it")
     return making.made(asked | {"backbone_name": HydraConfig.get().runtime.choices.get("backbone")}), path
 
 
@@ -57,7 +59,7 @@ def _changed(asked: dict[str, Any]) -> tuple[Classifier, Path]:
     path = Path(asked["output"] or asked["classifier"])
     before = Classifier.load(asked["classifier"], asked["device"])
     file.writable(path)
-    return making.changed(before, add, remove), path
+    return making.changed(before, add, remove, asked["folds"]), path
 
 
 def _list(value: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """What is printed of a classifier."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from metavision.classify.classifier import Classifier
+from metavision.classify.heads.own import CHOICE_FOLDS
+from metavision.cli.results import pretrained
 from metavision.console import stdout
 
 SHOWN = 20  # classes, pairs, or files that are listed
@@ -22,7 +24,9 @@ def show(classifier: Classifier, path: Path) -> None:
     stdout.print(_classes(classifier))
     lines = [
         f"{n} images of {k} classes; {source}",
+        *_weights(origin),
         f"head: {card['head']}",
+        *([f"chosen on the support, by {CHOICE_FOLDS} folds: {card['choice']}"] if card["choice"] else []),
         *_estimate(classifier),
         *_skipped(card["skipped"]),
         f"classifier: {path} ({path.stat().st_size / 2**20:.1f} MiB)",
@@ -30,6 +34,14 @@ def show(classifier: Classifier, path: Path) -> None:
     ]
     for line in lines:
         stdout.print(line, soft_wrap=True, markup=False)
+
+
+def _weights(origin: Mapping[str, Any]) -> Iterator[str]:
+    """Whatever was trained on more than a data set's training classes says so."""
+    if origin["track"] != "strict":
+        yield f"track: {origin['track']}"
+    if origin["pretrained"] is not None:
+        yield pretrained(origin["pretrained"])
 
 
 def _classes(classifier: Classifier) -> Table:
@@ -67,6 +79,9 @@ def _sides(pair: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
 
 def _estimate(classifier: Classifier) -> Iterator[str]:
     found, names, files = classifier.card["estimate"], classifier.support.classes, classifier.support.names
+    if found is None and max(classifier.card["images"]) > 1:
+        yield "accuracy: not estimated, and probabilities not calibrated, since folds=0"
+        return
     if found is None:
         yield "accuracy: not known, since every class has one image, so that none can be held out; two make a figure"
         yield "probabilities are not calibrated, for the same reason"

@@ -8,8 +8,14 @@ from metavision.errors import MetavisionError
 INTERRUPTED = 130  # exit code
 
 
-def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: None) -> int:
-    """Runs `work` and returns its exit code, or that of the error which ended it and whose line is also `heard`."""
+def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: None, advice: str = "") -> int:
+    """Runs `work` and returns its exit code, or that of the error which ended it and whose line is also `heard`.
+
+    Args:
+        work: the job.
+        heard: is told of errors.
+        advice: what to say after an interruption.
+    """
     try:
         return work()
     except MetavisionError as error:
@@ -19,7 +25,7 @@ def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: No
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
+        return complain(f"interrupted{advice}", INTERRUPTED)
     except Exception as error:
         from metavision.console import stderr
 

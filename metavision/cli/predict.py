@@ -44,6 +44,8 @@ def predict(asked: argparse.Namespace) -> int:
     from metavision.console import note, progress_bar
 
     out = writing.checked(asked.out)
+    if asked.sheet is not None and not asked.sheet.lower().endswith((".html", ".htm")):
+        raise InputError(f"--sheet is {asked.sheet}; it must end in .html")
     classifier = Classifier.load(asked.classifier, asked.device)
     total = sum(1 for _ in streaming.found(asked.files))
     if not total:

@@ -52,14 +52,14 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     if choice := result.get("chosen"):
         stdout.print(f"chosen on {choice['episodes']} validation episodes: {choice['name']}", soft_wrap=True)
     if about := result.get("pretrained"):
-        stdout.print(_weights(about), soft_wrap=True, markup=False)
+        stdout.print(pretrained(about), soft_wrap=True, markup=False)
     if result.get("leak"):
         stdout.print(f"[bold red]{result['leak']} of the classes were trained on[/bold red]", soft_wrap=True)
     stdout.print(f"record: {folder}", soft_wrap=True, markup=False)
 
 
-def _weights(about: Mapping[str, Any]) -> str:
-    """What pre-trained weights are."""
+def pretrained(about: Mapping[str, Any]) -> str:
+    """What pre-trained weights are, by their provenance."""
     name = ".".join(str(about[part]) for part in ("model", "weights") if about[part])
     licence = f"licence {about['licence']}" if about["licence"] else "no licence stated"
     return f"pre-trained: {name} of {about['library']} {about['version']}, {about['file']}, {licence}"

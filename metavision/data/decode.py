@@ -1,6 +1,7 @@
 """From an image file of any kind to bytes of one shape."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,23 +54,29 @@ class Decoder:
         Raises:
             ValueError: it is no image that can be read; the message says why.
         """
+        return self.pixels(content, self._fitted)
+
+    def pixels(self, content: Content | np.ndarray, fitted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+        """The same, where `fitted` brings an image to the size in a way of its own."""
         try:
             if isinstance(content, np.ndarray):
-                return self._fitted(Image.fromarray(content))
+                return self._bytes(Image.fromarray(content), fitted)
             with Image.open(content if isinstance(content, Path) else io.BytesIO(content)) as image:
                 _bounded(image)
-                return self._fitted(image)
+                return self._bytes(image, fitted)
         except Exception as error:  # decoders of foreign formats fail in any way
             raise ValueError(f"{error}" or type(error).__name__) from error
 
-    def _fitted(self, image: Image.Image) -> np.ndarray:
-        mode = "RGB" if self.color == "rgb" else "L"
-        plain = _eight_bits(_upright(image)).convert(mode)
+    def _bytes(self, image: Image.Image, fitted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+        plain = _eight_bits(_upright(image)).convert("RGB" if self.color == "rgb" else "L")
         if plain.size != (self.size, self.size):
-            filter_, side = Image.Resampling[self.resample.upper()], (self.size, self.size)
-            plain = ImageOps.fit(plain, side, filter_) if self.fit == "crop" else plain.resize(side, filter_)
+            plain = fitted(plain)
         pixels = np.asarray(plain).reshape(self.size, self.size, -1).transpose(2, 0, 1)
         return np.ascontiguousarray(255 - pixels if self.invert else pixels)
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        filter_, side = Image.Resampling[self.resample.upper()], (self.size, self.size)
+        return ImageOps.fit(image, side, filter_) if self.fit == "crop" else image.resize(side, filter_)
 
 
 def _bounded(image: Image.Image) -> None:

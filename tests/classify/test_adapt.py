@@ -249,13 +249,21 @@ def test_a_file_that_was_tampered_with(support: Path) -> None:
         tensors,
     )
     refused("no classifier", {}, tensors)
-    calls = {
-        **about,
-        "network": {**about["network"], "config": {"backbone": {"_target_": "os.system", "command": "true"}}},
+    config = about["network"]["config"]
+    calls: dict[str, dict[str, object]] = {
+        "would call os.system": {"backbone": {"_target_": "os.system", "command": "true"}},
+        "would call metavision.cli.__main__.main": {
+            "backbone": {**config["backbone"], "shape": {"_target_": "metavision.cli.__main__.main", "words": []}}
+        },
+        "would call metavision.backbones.weights.Path": {"algo": {"_target_": "metavision.backbones.weights.Path"}},
+        "would call os.system, which is no engine's adapter": {"engine": {**config["engine"], "adapter": "os.system"}},
+        "needs nowhere.Net, which can't be imported": {"backbone": {"_target_": "nowhere.Net"}},
     }
-    file.save(Path("bad"), calls, tensors)
-    with pytest.raises(InputError, match=r"would call os.system"):
-        metavision.Classifier.load("bad")
+    for message, nodes in calls.items():
+        network = {**about["network"], "config": config | nodes}
+        file.save(Path("bad"), {**about, "network": network}, tensors)
+        with pytest.raises(InputError, match=message):
+            metavision.Classifier.load("bad")
     for content in (b"", b"junk" * 100, Path("good").read_bytes()[:-100]):
         Path("bad").write_bytes(content)
         with pytest.raises(InputError, match="no classifier, or damaged"):

@@ -30,6 +30,7 @@ class Head(ABC):
 
     name: ClassVar[str]
     sees: bool = False  # whether it takes images, and not their features
+    chooses: bool = False  # whether a fit tries several trainings
 
     @abstractmethod
     def fit(self, x: Tensor, y: Tensor, k: int) -> Any:
