@@ -129,13 +129,13 @@ def _difference(answer: formats.Answer, images: np.ndarray, expected: np.ndarray
 
 def _card(classifier: Classifier, dtype: str) -> dict[str, Any]:
     preparing, estimate = classifier.network.preparing, classifier.card.get("estimate")
-    decoder = preparing.decoder
+    decoder, expected = preparing.decoder, preparing.expected
     steps: Mapping[str, Any] = {
         "upright": "as EXIF says; what is transparent turns white",
         "color": decoder.color,
         "fit": decoder.fit,
-        "resize": round(decoder.size / preparing.crop),
-        "resample": f"{decoder.resample}, as Pillow's",
+        "resize": decoder.size if expected is None else expected.resized,
+        "resample": f"{decoder.resample if expected is None else expected.resample}, as Pillow's",
         "center_crop": decoder.size,
         "invert": decoder.invert,
         "scaling": "none: the graph has it",
