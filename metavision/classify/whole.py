@@ -68,7 +68,8 @@ class _OfAlgorithm(nn.Module):
         tensors = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
         self.leaves = [None if i in tensors else leaf for i, leaf in enumerate(leaves)]
         for i, tensor in tensors.items():
-            self.register_buffer(f"learned_{i}", tensor.detach().to(classifier.network.device).clone())
+            own = tensor.detach().to(classifier.network.device).clone(memory_format=torch.contiguous_format)
+            self.register_buffer(f"learned_{i}", own)
 
     def forward(self, x: Tensor) -> Tensor:
         buffers = dict(self.named_buffers())

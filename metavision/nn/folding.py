@@ -24,7 +24,11 @@ def folded(module: nn.Module, params: P, buffers: P, x: Tensor) -> tuple[nn.Modu
         buffers: its statistics; without any, there is nothing to fold.
         x: some images.
     """
-    pairs = {norm: conv for norm, conv in _pairs(module, params, buffers, x).items() if f"{norm}.mean" in buffers}
+    pairs = {  # scales that are an inner loop's are not among the module's own
+        norm: conv
+        for norm, conv in _pairs(module, params, buffers, x).items()
+        if f"{norm}.mean" in buffers and f"{norm}.weight" in params
+    }
     thin, weights, rest = copy.deepcopy(module), dict(params), dict(buffers)
     for norm, conv in pairs.items():
         mean, var = (rest.pop(f"{norm}.{name}") for name in ("mean", "var"))
