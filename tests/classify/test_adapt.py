@@ -273,3 +273,15 @@ def test_a_file_that_was_tampered_with(support: Path) -> None:
 def test_images_of_another_size_are_refused(support: Path) -> None:
     with pytest.raises(InputError, match=r"of shape \(1, 3, 5, 5\); needed is \(n, 3, 16, 16\)"):
         adapted(support).predict(torch.zeros(1, 3, 5, 5))
+
+
+def test_a_classifier_is_replaced_only_where_that_is_said(support: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["adapt", *PIXELS, f"support={support}"]
+    assert main(words) == 0
+    before = Path("pets.classifier").read_bytes()
+    capsys.readouterr()
+    assert main([*words, "head=ridge"]) == 2
+    assert "pets.classifier is there already; output=pets.classifier makes it anew" in line(capsys)
+    assert Path("pets.classifier").read_bytes() == before
+    assert main([*words, "head=ridge", "output=pets.classifier"]) == 0
+    assert metavision.Classifier.load("pets.classifier").head.name == "ridge"

@@ -161,3 +161,16 @@ def test_few_files_are_read_ahead(classifier: metavision.Classifier, tmp_path: P
         next(answers)
     answers.close()
     assert len(drawn) < 400
+
+
+@pytest.mark.usefixtures("classifier", "new")
+def test_an_interruption_promises_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metavision.classify.streaming.answers", interrupted)
+    assert main(["predict", "x.classifier", "new", "--out", "labels.csv"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "metavision: error: interrupted"
+    assert not Path("labels.csv").exists()
+    assert main(["predict", "x.classifier", "new", "--sheet", "x.classifier"]) == 2
+    assert "it must end in .html" in capsys.readouterr().err
