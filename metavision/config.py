@@ -108,6 +108,7 @@ class Budget:
     checkpoint_every: int = MISSING
     log_every: int = MISSING
     patience: int | None = None
+    cooldown: float | None = None
 
 
 @dataclass
