@@ -104,9 +104,7 @@ class Cooldown:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise InputError(
-                f"budget.cooldown is {self.share}; a share of the steps is above 0 and at most 1"
-            )
+            raise InputError(f"budget.cooldown is {self.share}; a share of the steps is above 0 and at most 1")
 
     def __call__(self, step: int, steps: int) -> float:
         return self.of(step, steps) * min(1.0, (steps - step) / max(self.share * steps, 1))
