@@ -8,7 +8,6 @@ those with another run, that which falls furthest short of the paper's figure fi
 again: what its time cuts off goes on where it stood, what is finished is stored, and RESULTS.md is written anew.
 """
 
-import argparse
 import math
 import os
 import sys
@@ -69,13 +68,13 @@ def missing(course: Course, *, heavy: bool) -> list[str]:
     folders = [folder for folder in course.stored.iterdir() if folder.is_dir()] if course.stored.is_dir() else []
     runs = [Stored.read(folder) for folder in folders]
     enough = BUDGETS[BUDGETS.index(course.budget) :]
-    lags = {}
+    wanted = []
     for experiment in asked:
         of_row = [run for run in runs if run.key == experiment.key]
         has = any(run.config["budget"]["name"] in enough and not run.differences(experiment) for run in of_row)
         if not (has or experiment.staged or (experiment.key.backbone in HEAVY and not heavy)):
-            lags[experiment] = lag(experiment, of_row)
-    return [e.path.stem for e in sorted(lags, key=lambda e: (-lags[e], results.worth(e.key), e.path.stem))]
+            wanted.append((-lag(experiment, of_row), results.worth(experiment.key), experiment.path.stem))
+    return [name for *_, name in sorted(wanted)]
 
 
 def lag(experiment: Experiment, runs: Sequence[Stored]) -> float:
@@ -126,7 +125,7 @@ def said(course: Course, report: Report) -> str:
 
 def main(words: Sequence[str]) -> int:
     begun, asked = time.monotonic(), os.environ.get
-    parser = Parser(prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="reproduce.py", description=__doc__)
     parser.add_argument("--budget", choices=BUDGETS, default=asked("BUDGET", "short"), help="of each run")
     parser.add_argument("--time", type=float, default=asked("TIME", "60"), metavar="MINUTES", help="for everything")
     parser.add_argument("--experiments", default=asked("EXPERIMENTS", ""), help="which, with commas; else what lags")

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -91,12 +91,9 @@ class Experiment:
     def command(self) -> str:
         return f"metavision train experiment={self.path.stem} budget=full{' init=RUN' * self.staged}"
 
-    @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self, budget: str) -> dict[str, Any]:
         """Its resolved configuration."""
-        config.register()
-        with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
-            return config.plain(hydra.compose("train", [f"experiment={self.path.stem}"]))
+        return composed(self.path.stem, budget)
 
     def figure(self) -> str:
         """The paper's, with its source."""
@@ -210,10 +207,18 @@ class Stored:
 
     def differences(self, experiment: Experiment) -> list[str]:
         """The settings, apart from the budget, that are not the experiment's."""
-        ours, theirs = config.identity(self.config), config.identity(experiment.config)
+        theirs = config.identity(experiment.config(self.config["budget"]["name"]))
+        ours = config.identity(self.config)
         if experiment.staged and ours["init"] is not None:
             theirs["init"] = ours["init"]
         return list(differing({**ours, "budget": None}, {**theirs, "budget": None}))
+
+
+@cache
+def composed(experiment: str, budget: str) -> dict[str, Any]:
+    config.register()
+    with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
+        return config.plain(hydra.compose("train", [f"experiment={experiment}", f"budget={budget}"]))
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -276,7 +281,7 @@ def _rows(experiment: Experiment, runs: Sequence[Stored]) -> Iterator[list[str]]
     if not runs:
         yield [*first, NONE, "", "", "", f"`{experiment.command}`"]
     for run in runs:
-        cells = _cells(run, experiment.config["lengths"]["full"])
+        cells = _cells(run, experiment.config("full")["budget"]["steps"])
         if (lag := run.lag(experiment)) is not None:
             cells[0] += f"<br>{abs(lag):.2f} {'below' if lag > 0 else 'above'}"
         if others := run.differences(experiment):
