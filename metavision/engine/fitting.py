@@ -147,7 +147,9 @@ def _sparing(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: 
 
 def _needs(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool) -> Footprint:
     """What a task takes where it is mapped; the trial is broken off where that is more than there is."""
-    return footprint(algorithm, meta, task, Mapper(), train=train, most=wanted.bytes(_place(task)))
+    return footprint(
+        algorithm, meta, task, Mapper(autocast=wanted.autocast), train=train, most=wanted.bytes(_place(task))
+    )
 
 
 def _check_replayable(algorithm: Algorithm, place: torch.device) -> None:
