@@ -93,11 +93,11 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def progress(outputs: Path) -> dict[str, Any]:
-    """Where the run below a folder stands, and when it would be done at the pace of the last command that was in it.
+    """Where the run below a folder stands, the last one that was written to, and when it would be done at the pace of the last command that was in it.
 
     Validations are counted in; the time before the first row, in which kernels are chosen, is not.
     """
-    for metrics in sorted(outputs.glob("*/seed0/metrics.jsonl")):
+    for metrics in sorted(outputs.glob("*/seed*/metrics.jsonl"), key=lambda path: -path.stat().st_mtime):
         folder, timed = metrics.parent, []
         for line in metrics.read_text().splitlines():
             with suppress(json.JSONDecodeError):  # a line that a kill cut short

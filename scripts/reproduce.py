@@ -149,6 +149,8 @@ def main(words: Sequence[str]) -> int:
             print(said(course, report), flush=True)
     finally:
         results.PAGE.write_text(results.page(course.experiments, course.stored), encoding="utf-8")
+    if not reports:
+        print(f"{given.time:g} minutes are too few to begin a run in")
     return int(any(report.failed for report in reports))
 
 
