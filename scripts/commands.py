@@ -93,7 +93,9 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def progress(outputs: Path) -> dict[str, Any]:
-    """Where the run below a folder stands, the last one that was written to, and when it would be done at the pace of the last command that was in it.
+    """Where the run below a folder stands, and when it would be done at the pace of the last command that was in it.
+
+    Of several, such as seeds, the run that was written to last.
 
     Validations are counted in; the time before the first row, in which kernels are chosen, is not.
     """
