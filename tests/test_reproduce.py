@@ -39,7 +39,7 @@ def course(tmp_path: Path) -> Any:
 
 
 def stored(course: Any, algo: str, accuracy: float, budget: str = "short", tasks: int = 32) -> Path:
-    """A run on Omniglot, 5-way 1-shot, with the settings of MAML's."""
+    """A run on Omniglot, 5-way 1-shot, with the settings of MAML's, but for the tasks a step."""
     folder = course.stored / f"{algo}-omniglot-{len(list(course.stored.iterdir())):08x}"
     shutil.copytree(STORED, folder)
     result, config = folder / "seed0" / "result.json", folder / "seed0" / "config.yaml"
@@ -47,7 +47,7 @@ def stored(course: Any, algo: str, accuracy: float, budget: str = "short", tasks
     said["accuracy"]["mean"] = accuracy / 100
     result.write_text(json.dumps(said))
     asked = yaml.safe_load(config.read_text())
-    asked["budget"]["name"], asked["episode"]["meta_batch"] = budget, tasks
+    asked["budget"]["name"], asked["episode"]["meta_batch"], asked["data"]["split"] = budget, tasks, "finn"
     config.write_text(yaml.safe_dump(asked))
     return folder
 
