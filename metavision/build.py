@@ -30,7 +30,7 @@ from metavision.engine.evaluate import TASKS_AT_ONCE
 from metavision.engine.fitting import Wanted, candidates, fitted
 from metavision.engine.mapping import Mapper
 from metavision.engine.optimizing import spare_the_compiler
-from metavision.engine.schedules import Schedule
+from metavision.engine.schedules import Cooldown, Schedule
 from metavision.engine.tuning import REPAYS, tuned
 from metavision.errors import InputError
 from metavision.records.provenance import code
@@ -69,8 +69,9 @@ def tracker(config: Config) -> Tracker:
 
 
 def schedule(config: Config) -> Schedule:
-    """`schedule`."""
-    return make(config["schedule"])
+    """`schedule`, with `budget.cooldown`."""
+    made, share = make(config["schedule"]), config["budget"]["cooldown"]
+    return made if share is None else Cooldown(made, share)
 
 
 def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:

@@ -108,6 +108,7 @@ class Budget:
     checkpoint_every: int = MISSING
     log_every: int = MISSING
     patience: int | None = None
+    cooldown: float | None = None
 
 
 @dataclass
@@ -138,6 +139,7 @@ class Paper:
         link: to that.
         verified: whether it was read in print; false: it is said from memory, so nothing may rest on it.
         note: what a reader of the figure should know besides.
+        tried: what was tried, where our figure misses it.
     """
 
     accuracy: float = MISSING
@@ -146,6 +148,7 @@ class Paper:
     link: str = MISSING
     verified: bool = True
     note: str = ""
+    tried: str = ""
 
 
 @dataclass
@@ -234,10 +237,16 @@ class Adapt:
 def register() -> None:
     """Makes the schemas known to Hydra, at the root, where they do not show up as choices of a group."""
     OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("short", short, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
     store.store(name="evaluate_schema", node=Evaluate)
     store.store(name="adapt_schema", node=Adapt)
+
+
+def short(there: Any, elsewhere: Any, *, _root_: DictConfig) -> Any:
+    """`${short:8,32}`: 8 at the short budget, 32 at every other."""
+    return there if _root_.budget.name == "short" else elsewhere
 
 
 HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
