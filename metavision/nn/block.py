@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from metavision.nn import shared
 from metavision.nn.mapped import apart, below, mapped, together, transformed
 from metavision.nn.modes import modes
 from metavision.nn.normalisation import EPSILON, Norm
@@ -43,12 +44,13 @@ CACHED = (
 
 
 def applies(x: Tensor, norm: object, mask: Tensor | None) -> bool:
-    """Whether the formulas are asked for and hold: moments of this batch, that nobody looks at; only vmap."""
+    """Whether the formulas are asked for and hold: moments of this batch alone, that nobody looks at; only vmap."""
     return (
         modes().explicit
         and mask is None
         and isinstance(norm, Norm)
         and norm.mean is None
+        and shared.total() is None
         and not (norm._forward_pre_hooks or norm._forward_hooks)  # noqa: SLF001
         and not torch.is_autocast_enabled(x.device.type)
         and (mapped() or not transformed())

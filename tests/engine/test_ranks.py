@@ -1,0 +1,143 @@
+"""Several processes give the results of one, and end together."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from metavision.cli.__main__ import main
+from metavision.engine import ranks
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = [
+    *("backbone.filters=4", "episode.query=2", "budget.steps=6", "budget.validate_every=4", "budget.log_every=2"),
+    *("budget.checkpoint_every=3", "budget.validation_episodes=70", "budget.test_episodes=70", "logger=none"),
+    *("engine.threads=1", "device=cpu"),
+]
+# Tasks that divide and do not, too few tasks, a batch of images by batch moments, statistics, clipping, varied sizes.
+COMMANDS = {
+    "maml": "algo=maml algo.steps=1 algo.test_steps=1 episode.meta_batch=4 references=[untrained] clip=0.1",
+    "reptile": "algo=reptile algo.steps=1 algo.test_steps=1 episode.meta_batch=5 references=[] norm=batch",
+    "protonet": "algo=protonet episode.meta_batch=2 references=[pixels] episode.sizes=uniform augment=standard",
+    "rfs": "algo=rfs batch=20 references=[] augment=standard",
+    "simpleshot": "algo=simpleshot batch=8 episode.meta_batch=4 references=[] budget.patience=1",
+}
+# Run by each of several processes: the same commands one after another, in double precision.
+WORKER = """
+import sys, torch
+from metavision.cli.__main__ import main
+torch.set_default_dtype(torch.float64)
+for line in sys.argv[1:]:
+    if code := main(["train", *line.split()]):
+        sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [0, 1, 4, 7])
+def test_work_is_divided_without_loss(n: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "count", lambda: processes)
+    shares, dealt = [], []
+    for number in range(processes):
+        monkeypatch.setattr(ranks, "number", lambda number=number: number)
+        shares.append(ranks.share(n))
+        dealt.append(list(ranks.dealt(range(n))))
+    assert [i for part in shares for i in part] == list(range(n))
+    sizes = [len(part) for part in shares]
+    assert sizes == sorted(sizes, reverse=True) and max(sizes) - min(sizes) <= 1
+    monkeypatch.setattr(ranks, "gathered", lambda _: dealt)
+    assert ranks.collected([]) == list(range(n))
+
+
+def commands(*names: str) -> list[str]:
+    return [" ".join([COMMANDS[name], *SMALL, f"outputs={name}"]) for name in names]
+
+
+def by_processes(n: int, folder: Path, names: list[str]) -> None:
+    """Runs commands in n processes that torchrun starts, below a folder."""
+    folder.mkdir()
+    (folder / "worker.py").write_text(WORKER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "worker.py"]
+    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*torchrun, *commands(*names)],
+        cwd=folder,
+        env=os.environ | path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("step      0")]
+    assert len(told) == len(names), "every line comes once"
+
+
+def by_one(folder: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for line in commands(*names):
+        assert main(["train", *line.split()]) == 0
+
+
+def recorded(outputs: Path) -> dict[str, Any]:
+    """All that a run leaves, but for time, memory and origin."""
+    (folder,) = outputs.glob("*/seed0")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((folder / "result.json").read_text())
+    tensors = {
+        f"{path.stem}/{name}": tensor
+        for path in sorted(folder.glob("checkpoints/*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+    for part in (*rows, result):
+        part.pop("timing", None)
+        part.pop("cost", None)
+    return {"rows": rows, "result": result, "tensors": tensors, "episodes": dict(np.load(folder / "episodes.npz"))}
+
+
+def assert_same(found: Any, expected: Any, where: str = "") -> None:
+    """Numbers to 1e-10, all else exactly."""
+    if isinstance(expected, Mapping):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_same(found[key], expected[key], f"{where}/{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for place, value in enumerate(expected):
+            assert_same(found[place], value, f"{where}/{place}")
+    elif isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10, err_msg=where)
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(found, expected, where)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-10, abs=1e-10), where
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_run_of_several_processes_is_that_of_one(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = list(COMMANDS)
+    by_processes(processes, tmp_path / "several", names)
+    by_one(tmp_path / "one", names, monkeypatch)
+    for name in names:
+        several = recorded(tmp_path / "several" / name)
+        assert_same(several, recorded(tmp_path / "one" / name), name)
+        (origin,) = (tmp_path / "several" / name).glob("*/seed0/provenance.json")
+        assert json.loads(origin.read_text())["processes"] == processes
