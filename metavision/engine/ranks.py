@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
-    """This process as one of those that `torchrun` has started, as far as its environment says so.
+    """This process as one of those that `torchrun` has started, as far as its environment says so; once.
 
     All but the first are silent, unless they fail.
 
@@ -40,7 +40,7 @@ def joined(device: str) -> Iterator[None]:
     Raises:
         InputError: there are more processes than CUDA devices.
     """
-    if not launched():
+    if not launched() or dist.is_initialized():
         yield
         return
     on_gpu = device != "cpu" and torch.cuda.is_available()

@@ -52,17 +52,17 @@ def test_tasks_are_divided(name: str, shares: tuple[int, ...]) -> None:
 def test_the_images_of_a_batch_are_divided(name: str, norm: str) -> None:
     """Unevenly, in threads that stand for processes and add up what their layers ask for."""
     algorithm = built(name, f"norm={norm}")
-    meta = algorithm.init(generator("laws"))
-    batch = food(algorithm, toy_tasks(tasks=1))
+    meta, batch = algorithm.init(generator("laws")), food(algorithm, toy_tasks(tasks=1))
     images = batch.x.shape[1]
     places = [slice(0, 6), slice(6, 10), slice(10, images)]
     parts = [batch._replace(x=batch.x[:, at], y=batch.y[:, at]) for at in places]
     whole = algorithm.meta_grad(meta, batch, Mapper())
     weights = [part.y.shape[1] / images for part in parts]
-    assert_same(averaged(side_by_side(algorithm, meta, parts), weights), whole)
+    each = [built(name, f"norm={norm}") for _ in parts]  # a call puts its parameters into the module
+    assert_same(averaged(side_by_side(each, meta, parts), weights), whole)
 
 
-def side_by_side(algorithm: Algorithm, meta: Meta, parts: Sequence[Any]) -> list[tuple[P, Metrics]]:
+def side_by_side(each: Sequence[Algorithm], meta: Meta, parts: Sequence[Any]) -> list[tuple[P, Metrics]]:
     """`meta_grad` of every part at once, with sums over all."""
     given: list[torch.Tensor] = [torch.empty(0)] * len(parts)
     meeting = threading.Barrier(len(parts), timeout=60)
@@ -76,7 +76,7 @@ def side_by_side(algorithm: Algorithm, meta: Meta, parts: Sequence[Any]) -> list
             return x
 
         with shared.over(total):
-            return algorithm.meta_grad(meta, parts[number], Mapper(explicit=True))
+            return each[number].meta_grad(meta, parts[number], Mapper(explicit=True))
 
     with ThreadPoolExecutor(len(parts)) as threads:
         return list(threads.map(work, range(len(parts))))

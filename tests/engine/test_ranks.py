@@ -21,26 +21,28 @@ from metavision.engine import ranks
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = [
-    *("backbone.filters=4", "episode.query=2", "budget.steps=6", "budget.validate_every=4", "budget.log_every=2"),
-    *("budget.checkpoint_every=3", "budget.validation_episodes=70", "budget.test_episodes=70", "logger=none"),
+    *("backbone.filters=4", "episode.query=2", "budget.steps=4", "budget.validate_every=4", "budget.log_every=2"),
+    *("budget.checkpoint_every=3", "budget.validation_episodes=34", "budget.test_episodes=36", "logger=none"),
     *("engine.threads=1", "device=cpu"),
 ]
 # Tasks that divide and do not, too few tasks, a batch of images by batch moments, statistics, clipping, varied sizes.
 COMMANDS = {
     "maml": "algo=maml algo.steps=1 algo.test_steps=1 episode.meta_batch=4 references=[untrained] clip=0.1",
     "reptile": "algo=reptile algo.steps=1 algo.test_steps=1 episode.meta_batch=5 references=[] norm=batch",
-    "protonet": "algo=protonet episode.meta_batch=2 references=[pixels] episode.sizes=uniform augment=standard",
+    "protonet": "algo=protonet episode.meta_batch=2 references=[] episode.sizes=uniform augment=standard",
     "rfs": "algo=rfs batch=20 references=[] augment=standard",
-    "simpleshot": "algo=simpleshot batch=8 episode.meta_batch=4 references=[] budget.patience=1",
+    "simpleshot": "algo=simpleshot batch=8 episode.meta_batch=4 references=[]",
 }
 # Run by each of several processes: the same commands one after another, in double precision.
 WORKER = """
 import sys, torch
 from metavision.cli.__main__ import main
+from metavision.engine import ranks
 torch.set_default_dtype(torch.float64)
-for line in sys.argv[1:]:
-    if code := main(["train", *line.split()]):
-        sys.exit(code)
+with ranks.joined("cpu"):
+    for line in sys.argv[1:]:
+        if code := main(["train", *line.split()]):
+            sys.exit(code)
 """
 
 
