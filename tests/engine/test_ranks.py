@@ -17,7 +17,10 @@ import torch
 from safetensors.numpy import load_file
 
 from metavision.cli.__main__ import main
+from metavision.cli.launch import launch
+from metavision.cli.train import job
 from metavision.engine import ranks
+from metavision.errors import InputError
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = [
@@ -143,3 +146,80 @@ def test_a_run_of_several_processes_is_that_of_one(
         assert_same(several, recorded(tmp_path / "one" / name), name)
         (origin,) = (tmp_path / "several" / name).glob("*/seed0/provenance.json")
         assert json.loads(origin.read_text())["processes"] == processes
+
+
+def test_devices_share_a_run() -> None:
+    line = [*COMMANDS["maml"].split(), *SMALL]
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    assert main(["train", *line, "outputs=one"]) == 0
+    assert main(["train", *line, "outputs=two", "engine.devices=2"]) == 0
+    assert {one: signal.getsignal(one) for one in before} == before and "METAVISION_WATCHED" not in os.environ
+    (one,), (two,) = (list(Path(outputs).glob("*/seed0")) for outputs in ("one", "two"))
+    assert one.parent.name == two.parent.name, "how many share it is no part of a run's identity"
+    for name in ("last", "best"):
+        ours, theirs = (load_file(folder / "checkpoints" / f"{name}.safetensors") for folder in (two, one))
+        for key in theirs:
+            np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-3, atol=1e-5)  # in single precision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["maml", "protonet"])  # episodes are shared, or the images of a split that is embedded
+def test_devices_share_an_evaluation(name: str) -> None:
+    assert main(["train", *COMMANDS[name].split(), *SMALL, "outputs=one"]) == 0
+    (one,) = Path("one").glob("*/seed0")
+    for words in ([], ["engine.devices=2", "rerun=true"]):
+        assert main(["evaluate", f"run={one}", "episodes=400", "engine.threads=1", "device=cpu", *words]) == 0
+        (found,) = one.glob("evaluations/*/episodes.npz")
+        scores = dict(np.load(found))
+        found.unlink()
+        if not words:
+            alone = scores
+    assert scores.keys() == alone.keys()
+    for key in alone:
+        np.testing.assert_array_equal(scores[key], alone[key], key)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_run_which_goes_on_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*COMMANDS["maml"].split(), *SMALL, "budget.steps=200", "budget.validate_every=100", "budget.log_every=1"]
+    command = [sys.executable, "-m", "metavision.cli", "train", *words, "outputs=killed"]
+    with Path("told").open("w") as told:
+        process = subprocess.Popen([*command, "engine.devices=2"], stdout=told, stderr=told)
+        while "step      7" not in Path("told").read_text():
+            assert process.poll() is None, Path("told").read_text()
+            time.sleep(0.02)
+        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        assert len(children) == 2
+        os.kill(children[1], signal.SIGKILL)
+        assert process.wait(timeout=60) == 1
+    last = Path("told").read_text().splitlines()[-1]
+    assert re.fullmatch(r"metavision: error: process \d of 2 was ended by SIGKILL; the same command goes on .*", last)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    assert main(["train", *words, "outputs=killed"]) == 0
+    assert main(["train", *words, "outputs=whole"]) == 0
+    killed, whole = (recorded(Path(outputs)) for outputs in ("killed", "whole"))
+    assert [row["step"] for row in killed["rows"]] == [row["step"] for row in whole["rows"]]
+    for row, other in zip(killed["rows"][:20], whole["rows"], strict=False):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """By the processes, of which the first to fail speaks for all."""
+    assert main(["train", *SMALL, "episode.way=5000", "engine.devices=2"]) == 2
+    error = capfd.readouterr().err.removeprefix("packing glyphs: 20680 images\n")
+    assert error.startswith("metavision: error: 5000-way episodes need") and error.count("\n") == 1
+    assert not list(Path.cwd().rglob("seed*"))
+
+
+def test_torchrun_starts_no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metavision.cli.devices.launched", lambda: True)
+    with pytest.raises(InputError, match=r"engine\.devices=N is for each job of -m"):
+        launch("train", job, ["-m", "seed=0,1"])
+
+
+def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert main(["train", *SMALL, "device=cuda", "engine.devices=3"]) == 2
+    assert capsys.readouterr().err == "metavision: error: engine.devices is 3, and 2 CUDA devices are here\n"
