@@ -1,5 +1,6 @@
 """From a resolved configuration to objects."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -24,7 +25,7 @@ from metavision.data.resident import Resident, resident
 from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import DataSet, Source
 from metavision.data.spec import EpisodeSpec
-from metavision.engine import checkpoint
+from metavision.engine import checkpoint, ranks
 from metavision.engine import device as devices
 from metavision.engine.evaluate import TASKS_AT_ONCE
 from metavision.engine.fitting import Wanted, candidates, fitted
@@ -268,7 +269,8 @@ def train_mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, b
         return kept
     if asked.mapping != "auto" or config["budget"]["steps"] < REPAYS or not meta.params:
         return fitted(learner, meta, sample, asked, train=True)
-    some = tasks.batch(range(min(many, MOST_TIMED) if tasks.device.type == "cpu" else many))
+    share = math.ceil(many / ranks.count())  # of the first process, which measures
+    some = tasks.batch(range(min(share, MOST_TIMED) if tasks.device.type == "cpu" else share))
 
     def step(by: Mapper) -> None:
         by.meta_grad(learner.at(0.0), meta, some)

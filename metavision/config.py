@@ -124,6 +124,7 @@ class Engine:
     prefetch: bool | None = None
     deterministic: bool = False
     threads: int | None = None
+    devices: int = 1
     calibration_images: int = 512
     adapter: str | None = None
 
@@ -315,6 +316,7 @@ _LEAST = {
     "batch": 1,
     "engine.chunk": 1,
     "engine.threads": 1,
+    "engine.devices": 1,
     "engine.calibration_images": 2,
     "episodes": 2,
     "steps": 0,
@@ -346,7 +348,7 @@ _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references", "paper"),
     "engine": (
         *("mapping", "chunk", "memory", "channels_last", "explicit", "recompute"),
-        *("data_memory", "prefetch", "threads"),
+        *("data_memory", "prefetch", "threads", "devices"),
     ),
     "budget": ("name", "log_every", "checkpoint_every"),
 }

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Callable
 
+from metavision.cli import devices
+from metavision.cli.devices import INTERRUPTED
 from metavision.errors import MetavisionError
-
-INTERRUPTED = 130  # exit code
 
 
 def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: None, advice: str = "") -> int:
@@ -20,16 +20,19 @@ def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: No
         return work()
     except MetavisionError as error:
         heard(_one_line(str(error)))
-        return complain(str(error), error.exit_code)
+        return complain(str(error), error.exit_code) if devices.first_to_tell(error) else error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
+        if devices.launched():  # whoever started this process is interrupted, too
+            return INTERRUPTED
         return complain(f"interrupted{advice}", INTERRUPTED)
     except Exception as error:
         from metavision.console import stderr
 
         heard(_one_line(f"{type(error).__name__}: {error}"))
+        stderr.quiet = not devices.first_to_tell(error)
         stderr.print_exception(suppress=_foreign())
         return 1
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metavision import config
-from metavision.cli import process, results  # noqa: F401 - a worker begins here, before torch
+from metavision.cli import devices, process, results  # noqa: F401 - a worker begins here, before torch
 from metavision.cli.guard import INTERRUPTED, guarded
 from metavision.console import note, stdout
 from metavision.errors import InputError, suggestion
@@ -75,7 +75,8 @@ class Task:
 
         def work() -> int:
             try:
-                done.append(self.job(cfg))
+                with devices.joined(str(cfg.device.value)):
+                    done.append(self.job(cfg))
             except KeyboardInterrupt:  # the command says so, once for all jobs
                 errors.append("interrupted")
                 return INTERRUPTED
@@ -100,8 +101,10 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
     Several jobs end in one table of their results, and a list of those that failed.
 
     Raises:
-        InputError: the words can't be composed into a configuration; nothing was run.
+        InputError: the words can't be composed into a configuration, or are many jobs for torchrun; nothing was run.
     """
+    if devices.launched() and {"-m", "--multirun"} & set(words):
+        raise InputError("torchrun would start every job several times; engine.devices=N is for each job of -m")
     config.register()
     task = Task(job, str(Path.cwd()))
     Sweep.here = None

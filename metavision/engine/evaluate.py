@@ -10,6 +10,7 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.own import OwnEpisodes
+from metavision.engine import ranks
 from metavision.engine.embedding import Embedder, embeddable, fits
 from metavision.engine.mapping import Mapper
 from metavision.types import Episode, Meta, P
@@ -40,6 +41,8 @@ def evaluate(
 ) -> Scores:
     """Scores of episodes 0 to n - 1.
 
+    Of several processes each scores some of them, and all return all scores.
+
     Where features are functions of their images and episodes use more images than the split has, the split is embedded
     once.
 
@@ -64,13 +67,17 @@ def evaluate(
 
     rows, classes = [], []
     with torch.no_grad():
-        for start in range(0, n, together):
+        # Whole batches are dealt out, not episodes, so that every task is in the company that it has in one process.
+        for start in ranks.dealt(range(0, n, together)):
             indices = range(start, min(start + together, n))
             rows.append(mapper.map(score, meta.params, episodes.batch(indices)))
             if details and isinstance(episodes, Episodes):
                 classes.append(episodes.classes(indices))
             if progress is not None:
                 progress(indices.stop)
+    if ranks.count() > 1:
+        rows = ranks.collected(trees.to(rows, torch.device("cpu")))
+        classes = ranks.collected(classes)
     metrics, found = (
         {name: values.double().cpu().numpy() for name, values in part.items()} for part in trees.concatenate(rows)
     )

@@ -14,12 +14,14 @@ from metavision.data.batches import Episodes
 from metavision.data.minibatches import Minibatches
 from metavision.data.own import OwnEpisodes
 from metavision.engine import checkpoint as checkpoints
+from metavision.engine import ranks
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.mapping import Mapper
 from metavision.engine.optimizing import descend
 from metavision.engine.prefetch import Prefetcher
 from metavision.engine.schedules import Schedule
+from metavision.engine.sharing import Share
 from metavision.errors import Diverged
 from metavision.records.run import Run
 from metavision.records.selection import Best
@@ -78,13 +80,21 @@ class Plan:
     seed: int
     about: dict[str, Any]
 
+    @property
+    def share(self) -> Share:
+        """What of a step falls to this process."""
+        return Share(self.train, self.meta_batch)
+
     def batch(self, step: int) -> Any:
-        """The tasks of a step."""
-        return self.train.batch(range(step * self.meta_batch, (step + 1) * self.meta_batch))
+        """The tasks of a step, or this process's share of them."""
+        return self.share.batch(step)
 
     def meta_grad(self, meta: Meta, tasks: Any, step: int) -> tuple[P, Metrics]:
-        """The direction of a step, and what to log."""
-        return self.train_mapper.meta_grad(self.algorithm.at(step / self.steps), meta, tasks)
+        """The direction of a step by these tasks, and what to log; of no tasks, zeros and nothing."""
+        if tasks is None:
+            return trees.scale(meta.params, 0.0), {}
+        with self.share.scope():
+            return self.train_mapper.meta_grad(self.algorithm.at(step / self.steps), meta, tasks)
 
 
 class Observer(Protocol):
@@ -114,7 +124,7 @@ def train(plan: Plan, run: Run, observer: Observer) -> Checkpoint:
         trainer = _Trainer(plan, run, observer, batch)
         while trainer.step < plan.steps and not trainer.stopped:
             trainer.advance()
-    return checkpoints.read(run.checkpoint("best" if plan.keep_best else "last"))
+    return ranks.from_first(lambda: checkpoints.read(run.checkpoint("best" if plan.keep_best else "last")))
 
 
 @contextmanager
@@ -140,11 +150,14 @@ class _Trainer:
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
         self.lr = float("nan")
         self.calibrated: tuple[int, Meta] | None = None  # of a step: for its validation and both checkpoints
-        if resumed := run.checkpoint("last").is_file():
-            self._resume(checkpoints.read(run.checkpoint("last")))
-        run.rewind(self.step if resumed else -1)  # a run killed before its first checkpoint may have logged step 0
+        path = run.checkpoint("last")
+        # Sent by the first process, since others may see an older file, or none, on a shared disk.
+        last = ranks.from_first(lambda: checkpoints.read(path) if path.is_file() else None)
+        if last is not None:
+            self._resume(last)
+        run.rewind(-1 if last is None else self.step)  # a run killed before its first checkpoint may have logged step 0
         observer.started(self.step)
-        if not resumed:
+        if last is None:
             self._validate()
             self._save("last")
 
@@ -160,8 +173,10 @@ class _Trainer:
         """One outer step, and what is due after it."""
         plan = self.plan
         tasks = self.batch(self.step)
-        torch.manual_seed(seed("noise", plan.seed, self.step))  # of what drops at random, also after a resumption
+        # Of what drops at random, also after a resumption; other draws in every process, as its tasks are others.
+        torch.manual_seed(seed("noise", plan.seed, self.step, *([ranks.number()] if ranks.number() else [])))
         grads, logs = plan.meta_grad(self.meta, tasks, self.step)
+        grads = ranks.average(grads, plan.share.weight)
         norm = trees.norm(grads)
         self.window.append({**logs, "gradient_norm": norm})
         self._descend(grads, norm)
@@ -191,6 +206,7 @@ class _Trainer:
         if not self.window:
             return
         series = {name: values.double().cpu() for name, values in trees.stack(self.window).items()}
+        series = ranks.average_logs(series, self.plan.share.weight)
         finite = torch.isfinite(series["loss"]) & torch.isfinite(series["gradient_norm"])
         if not finite.all():
             bad = int(finite.logical_not().nonzero()[0])
@@ -225,6 +241,8 @@ class _Trainer:
         return self.calibrated[1]
 
     def _save(self, name: str) -> None:
+        if not ranks.first():
+            return
         moved = self.optimizer.state if name == "last" else {}
         state = {p: moved[tensor] for p, tensor in self.params.items() if tensor in moved}
         optimizer = {p: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for p, s in state.items()}

@@ -128,6 +128,28 @@ class Run:
         self.write("DONE", time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
 
 
+class Onlooker(Run):
+    """The folder of a run for a process beside the one that writes: what it is told to write, it does not."""
+
+    def clear(self) -> None:
+        pass
+
+    def write(self, name: str, content: Mapping[str, Any] | str) -> None:
+        pass
+
+    def write_episodes(self, arrays: Mapping[str, np.ndarray]) -> None:
+        pass
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
 def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
 

@@ -43,6 +43,7 @@ CASES = {
     "train engine.mapping=vmap engine.explicit=true": "engine.explicit=true is of engine.mapping=loop",
     "train engine.channels_last=5x": "engine.channels_last: Value '5x' is not a valid bool",
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
+    "train engine.devices=0": "engine.devices is 0; it must be at least 1",
     "train engine.chunk=0": "engine.chunk is 0; it must be at least 1",
     "train episode.train.way=9999": "9999-way episodes need 9999 classes; glyphs train has",
     "evaluate run=nowhere": "there is nothing at nowhere",
