@@ -40,8 +40,17 @@ def main(words: list[str]) -> int:
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     code = subprocess.run(command, cwd=BUILD, check=False, env={**os.environ, "NO_COLOR": "1"}).returncode
     if not code:
+        loads_nothing(BUILD / "site")
         print(f"site: {(BUILD / 'site' / 'index.html').relative_to(ROOT)}")
     return code
+
+
+def loads_nothing(site: Path) -> None:
+    """Exits where a page needs what lies elsewhere: a script, a style, a font, a picture."""
+    for page in site.rglob("*.html"):
+        tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page.read_text(encoding="utf-8"))
+        if found := [tag for tag in tags if re.search(r"""(?:src|href)=["'](?:https?:)?//""", tag)]:
+            sys.exit(f"{page.relative_to(site)} loads {found[0]}")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def pages() -> dict[str, str]:
 
 
 INTRODUCTION = """What most programs need is `metavision.load`, `metavision.adapt`, `Classifier` and `FewShotClassifier`
-([metavision](metavision.md#metavision.api)). The rest is for those who [add an algorithm](../add-an-algorithm.md) or read
-results: the legend of shapes stands at [types](metavision.md#metavision.types), the contract of an algorithm at
+([metavision](metavision.md#metavision.api)). The rest is for those who [add an algorithm](../add-an-algorithm.md) or
+read results: the legend of shapes stands at [types](metavision.md#metavision.types), the contract of an algorithm at
 [algorithms.base](algorithms.md#metavision.algorithms.base).
 """
 
@@ -45,11 +45,7 @@ def _page(name: str, modules: list[griffe.Module]) -> str:
 
 
 def _module(module: griffe.Module) -> str:
-    shown = [
-        _object(one)
-        for one in module.members.values()
-        if not one.is_alias and (one.is_class or one.is_function) and not one.name.startswith("_") and one.docstring
-    ]
+    shown = [_object(one) for one in module.members.values() if _told(one) and (one.is_class or one.is_function)]
     if not shown:
         return ""
     name = module.path.removeprefix("metavision.")
@@ -58,12 +54,18 @@ def _module(module: griffe.Module) -> str:
 
 def _object(one: griffe.Object) -> str:
     text = f"### {one.name} {{ #{one.path} }}\n\n{_signature(one)}\n{_docstring(one)}\n"
-    if one.is_class:
-        for method in one.members.values():
-            if method.is_function and not method.is_alias and not method.name.startswith("_") and method.docstring:
-                told = _docstring(method).replace("\n", "\n    ").rstrip()
-                text += f"- `{one.name}.{method.name}{_arguments(method)}`\n\n    {told}\n\n"
+    methods = [m for m in one.members.values() if one.is_class and _told(m) and m.is_function]
+    if methods:
+        text += "**Methods**\n\n"
+    for method in methods:
+        told = _docstring(method).replace("\n", "\n    ").rstrip()
+        text += f"- `{method.name}{_arguments(method)}`\n\n    {told}\n\n"
     return text
+
+
+def _told(one: griffe.Object | griffe.Alias) -> bool:
+    """Whether it is public, made here, and has words."""
+    return not one.is_alias and not one.name.startswith("_") and bool(one.docstring)
 
 
 def _signature(one: griffe.Object) -> str:
@@ -124,7 +126,7 @@ def _section(section: griffe.DocstringSection) -> str:
     for each in section.value:
         name = each.annotation if section.kind is kinds.raises else each.name
         lines.append(f"- {f'`{name}`: ' if name else ''}{literal(' '.join(each.description.split()))}\n")
-    return f"{told[section.kind]}\n\n{''.join(lines)}"
+    return f"**{told[section.kind]}**\n\n{''.join(lines)}"
 
 
 def _paragraph(text: str) -> str:

@@ -9,7 +9,7 @@ from metavision.cli.__main__ import VERBS
 WIDTH = "110"  # columns
 INTRODUCTION = """# Commands
 
-What each verb says of itself. `KEY=VALUE` options of `train`, `evaluate` and `adapt` are on [pages of their own](options/index.md).
+What each verb says of itself. Keys of `train`, `evaluate` and `adapt` are on [pages of their own](options/index.md).
 Exit codes: 0 done; 1 failed; 2 bad input, told in one line; 3 `predict` skipped files; 130 interrupted.
 """
 

@@ -1,20 +1,19 @@
-"""Pages on every option: what the files of `conf/` say, with types from signatures and schemas, and docstrings' words."""
+"""Pages on every option: what the files of `conf/` say, types of signatures and schemas, and docstrings' words."""
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import griffe
-import yaml
+from files import CONF, Options, choices, composed, defaults, head, read
 
 from metavision import config
 from metavision.records.tables import markdown
 
-CONF = config.folder()
 VERBS = {"train": config.Train, "evaluate": config.Evaluate, "adapt": config.Adapt}
 SCHEMAS = {"engine": config.Engine, "budget": config.Budget}  # of files without a target
 ALONE = ("common", "verb")  # folders of parts that nobody chooses
@@ -36,110 +35,11 @@ WHAT = {
 }
 
 
-class Option(NamedTuple):
-    """What a file says of a key."""
-
-    default: str  # as YAML has it
-    comment: str = ""
-
-
-Options = dict[str, Option]  # by dotted path
-
-
 def pages() -> dict[str, str]:
     """Markdown by path."""
     verbs = {f"options/{verb}.md": _verb(verb) for verb in VERBS}
     groups = {f"options/{group}.md": _group(group) for group in _groups()}
     return {"options/index.md": _index(), **verbs, **groups}
-
-
-def read(path: Path) -> Options:
-    """The keys of one file, without its `defaults`, and the comments that stand beside them."""
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-
-    def beside(mark: yaml.Mark) -> str:
-        found = re.search(r"#\s*(.*)", lines[mark.line][mark.column :])
-        return found[1] if found else ""
-
-    def walk(node: yaml.MappingNode, prefix: str, above: str) -> Iterator[tuple[str, Option]]:
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            if name == "defaults":
-                continue
-            flat = isinstance(value, yaml.ScalarNode) or value.flow_style
-            comment = beside(value.end_mark if flat else key.end_mark) or above
-            if isinstance(value, yaml.MappingNode) and value.value:
-                yield from walk(value, f"{name}.", comment)
-            else:
-                yield name, Option(_written(value), comment)
-
-    root = yaml.compose(text)
-    return dict(walk(root, "", "")) if isinstance(root, yaml.MappingNode) else {}
-
-
-def _written(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return node.value or '""'
-    return yaml.serialize(_flowing(node), width=10**6).strip()
-
-
-def _flowing(node: yaml.Node) -> yaml.Node:
-    """The same on one line, without anchors."""
-    if isinstance(node, yaml.SequenceNode):
-        return yaml.SequenceNode(node.tag, [_flowing(item) for item in node.value], flow_style=True)
-    if isinstance(node, yaml.MappingNode):
-        pairs = [(_flowing(key), _flowing(value)) for key, value in node.value]
-        return yaml.MappingNode(node.tag, pairs, flow_style=True)
-    return yaml.ScalarNode(node.tag, node.value, style=node.style)
-
-
-def composed(path: Path) -> Options:
-    """The keys of a file with those that its `defaults` bring into the same node, as Hydra merges them."""
-    found: Options = {}
-    for place, parent, overrides in _parents(path):
-        if overrides:
-            found = {key: option for key, option in found.items() if not key.startswith(place)}
-        found |= {f"{place}{key}": option for key, option in composed(parent).items()}
-    own = read(path)
-    said = {key: option._replace(comment=option.comment or _comment(found, key)) for key, option in own.items()}
-    return found | said
-
-
-def _comment(options: Options, key: str) -> str:
-    return options[key].comment if key in options else ""
-
-
-def _defaults(path: Path) -> list[Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("defaults", [])
-
-
-def _parents(path: Path) -> Iterator[tuple[str, Path, bool]]:
-    """Where in the node, from which file, and whether in the place of an earlier one."""
-    for entry in _defaults(path):
-        if isinstance(entry, str):
-            name, _, place = entry.partition("@")
-            place = "" if place == "_here_" else place
-            file = path.parent / f"{name}.yaml"
-        else:
-            ((group, name),) = entry.items()
-            group, _, place = group.removeprefix("override ").partition("@")
-            file = CONF / group.strip("/") / f"{name}.yaml"
-            if not place:  # a choice of another group, which is no part of this node
-                continue
-        if file.is_file():
-            yield (f"{place}." if place else ""), file, not isinstance(entry, str) and "override" in str(entry)
-
-
-def _choices(path: Path) -> Iterator[str]:
-    """The files of other groups that a file chooses, with those of its parents."""
-    for entry in _defaults(path):
-        if isinstance(entry, dict):
-            ((group, name),) = entry.items()
-            if "@" not in group:
-                yield f"{group.removeprefix('override ').strip('/')}={name}"
-        elif (file := path.parent / f"{entry.partition('@')[0]}.yaml").is_file():
-            yield from _choices(file)
 
 
 def _groups() -> list[str]:
@@ -151,24 +51,23 @@ def _index() -> str:
         {
             "group": f"[`{group}=`]({group}.md)",
             "files": len(list((CONF / group).glob("*.yaml"))),
-            "": _plain(WHAT[group]),
+            "": _plain(WHAT.get(group, "")),
         }
         for group in _groups()
-        if group in WHAT
     ]
     return f"""# Every option
 
-A configuration is a tree of keys. `GROUP=FILE` chooses a file of `conf/GROUP/`, `KEY=VALUE` sets any key of the tree; lists and
-whatever has commas, brackets or spaces go in quotes (`'schedule.milestones=[2000,4000]'`). `null` is nothing. A wrong key,
-a wrong type or a number that makes no sense ends the command before any work, all of them told in one line.
+A configuration is a tree of keys. `GROUP=FILE` chooses a file of `conf/GROUP/`, `KEY=VALUE` sets any key of the tree;
+lists and whatever has commas, brackets or spaces go in quotes (`'schedule.milestones=[2000,4000]'`). `null` is nothing.
+A wrong key, a wrong type or a number that makes no sense ends the command before any work, all told in one line.
 
 ```
 metavision train algo=maml algo.steps=3 backbone=resnet12 optimizer.lr=0.0005
 metavision train --cfg job algo=maml
 ```
 
-The second shows the whole tree and stops. What the verbs themselves take: [`train`](train.md), [`evaluate`](evaluate.md),
-[`adapt`](adapt.md); verbs without a configuration are on the page of [commands](../commands.md).
+The second shows the whole tree and stops. What the verbs themselves take: [`train`](train.md),
+[`evaluate`](evaluate.md), [`adapt`](adapt.md); the other verbs have no configuration ([commands](../commands.md)).
 
 {markdown(rows)}
 These pages are made of the files of `conf/`, of the signatures of what they make, and of its docstrings.
@@ -182,15 +81,14 @@ def _plain(text: str) -> str:
 
 def _verb(verb: str) -> str:
     path = CONF / f"{verb}.yaml"
-    found = read(path)
-    chosen = [(key, name) for entry in _defaults(path) if isinstance(entry, dict) for key, name in entry.items()]
+    chosen = [(key, name) for entry in defaults(path) if isinstance(entry, dict) for key, name in entry.items()]
     rows = [
         {"group": f"[`{group}=`]({group}.md)", "chosen unless told": _code(str(name).replace("None", "null"))}
         for key, name in chosen
         if (group := key.removeprefix("optional ")) in _groups()
     ]
-    hints = dict(_schema(VERBS[verb]))
-    return f"# `metavision {verb}`\n\n{_head(path)}\n## Files\n\n{markdown(rows)}\n## Keys\n\n{_table(found, hints)}"
+    keys = _table(read(path), dict(_schema(VERBS[verb])))
+    return f"# `metavision {verb}`\n\n{head(path)}\n## Files\n\n{markdown(rows)}\n## Keys\n\n{keys}"
 
 
 def _schema(schema: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -206,7 +104,7 @@ def _schema(schema: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _group(group: str) -> str:
     text = f"# `{group}=`\n\n{WHAT.get(group, '')}\n"
     for path in sorted((CONF / group).glob("*.yaml")):
-        text += f"\n## `{path.stem}`\n\n{_head(path)}{_body(group, path)}"
+        text += f"\n## `{path.stem}`\n\n{head(path)}{_body(group, path)}"
     return text
 
 
@@ -218,7 +116,7 @@ def _body(group: str, path: Path) -> str:
     prefix = "" if everywhere else "algo.rule." if group == "rule" else f"{group}."
     inside = {f"{prefix}{key}": option for key, option in inside.items()}
     hints = dict(_schema(SCHEMAS[group], prefix)) if group in SCHEMAS else {}
-    sets = [*dict.fromkeys(_choices(path)), *beside]
+    sets = [*dict.fromkeys(choices(path)), *beside]
     text = f"{_maker(inside)}{_table(inside, hints)}"
     return text + (f"\nSets: {', '.join(map(_code, sets))}.\n" if sets else "")
 
@@ -295,24 +193,3 @@ def _kind(hint: Any) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
-
-
-def _head(path: Path) -> str:
-    """What a file says above its first key: commands as a block, the rest as text."""
-    commands, words = [], []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        line = line.removeprefix("#").strip()
-        if re.match(r"(\w+=\S+ )?metavision ", line):
-            commands.append(re.sub(r"\s{2,}\((.*)\)$", r"    # \1", line))
-        elif not line.startswith("@package"):
-            words.append(line)
-    block = "```\n" + "\n".join(commands) + "\n```\n\n" if commands else ""
-    text = " ".join(filter(None, words))
-    return block + (f"{text[:1].upper()}{text[1:]}\n\n" if text else "")
-
-
-def groups_without_words() -> Sequence[str]:
-    """Folders of `conf/` that the index leaves out."""
-    return [group for group in _groups() if group not in WHAT]
