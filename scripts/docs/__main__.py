@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
     code = subprocess.run(command, cwd=BUILD, check=False, env={**os.environ, "NO_COLOR": "1"}).returncode
     if not code:
         loads_nothing(BUILD / "site")
-        print(f"site: {(BUILD / 'site' / 'index.html').relative_to(ROOT)}")
+        print("site: build/site/index.html; with its search: python -m http.server --directory build/site")
     return code
 
 

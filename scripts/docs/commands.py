@@ -1,6 +1,7 @@
 """The page of the command line: what `metavision VERB --help` says."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -24,4 +25,5 @@ def _help(verb: str) -> str:
     command = [sys.executable, "-m", "metavision.cli", verb, "--help"]
     env = {**os.environ, "COLUMNS": WIDTH, "NO_COLOR": "1"}
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
-    return told.partition("\n# @package")[0].rstrip()
+    parts = told.rstrip().split("\n\n")
+    return "\n\n".join(part for part in parts if not re.match(r"\w+:( |\n)", part))  # the configuration as YAML

@@ -112,13 +112,28 @@ def _body(group: str, path: Path) -> str:
     found = composed(path)
     everywhere = "@package _global_" in path.read_text(encoding="utf-8")
     inside = {key: option for key, option in found.items() if not everywhere or key.startswith(f"{group}.")}
-    beside = [f"{key}={option.default}" for key, option in found.items() if key not in inside]
+    beside = [f"{key}={option.default}" for key, option in found.items() if key not in inside | _paper(found)]
     prefix = "" if everywhere else "algo.rule." if group == "rule" else f"{group}."
     inside = {f"{prefix}{key}": option for key, option in inside.items()}
     hints = dict(_schema(SCHEMAS[group], prefix)) if group in SCHEMAS else {}
     sets = [*dict.fromkeys(choices(path)), *beside]
-    text = f"{_maker(inside)}{_table(inside, hints)}"
+    text = _maker(inside) + (_table(inside, hints) if inside or not sets else "") + _published(_paper(found))
     return text + (f"\nSets: {', '.join(map(_code, sets))}.\n" if sets else "")
+
+
+def _paper(options: Options) -> Options:
+    return {key: option for key, option in options.items() if key.startswith("paper.")}
+
+
+def _published(paper: Options) -> str:
+    """A published figure as a sentence."""
+    if not paper:
+        return ""
+    said = {key.removeprefix("paper."): option.default for key, option in paper.items()}
+    spread = f" ± {said['half_width']}" if "half_width" in said else ""
+    doubt = " (from memory)" if said.get("verified") == "false" else ""
+    note = f"; {said['note']}" if "note" in said else ""
+    return f"Published: {said['accuracy']}{spread} %{doubt}, [{said['source']}]({said['link']}){note}.\n"
 
 
 def _maker(options: Options) -> str:
