@@ -477,6 +477,8 @@ def describe(hint: Any) -> str:
     """An annotation in a user's words."""
     if get_origin(hint) is Literal:
         return " or ".join(str(option) for option in get_args(hint))
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return " or ".join(option.name for option in hint)
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) in _LISTS:
