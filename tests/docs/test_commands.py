@@ -23,9 +23,9 @@ from tests.pages import Block, blocks, commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHELL = ("source", "eval", "cat", "tar")  # whose words are others' to check
+SHELL = ("source", "eval", "cat", "pip", "tar")  # whose words are others' to check
 FOLLOWED = ROOT / "docs" / "add-an-algorithm.md"  # by test_pages
-NOT_RUN = (ROOT / "README.md", FOLLOWED)  # whose Python needs images of the reader's, or is followed
+NOT_RUN = (ROOT / "README.md", ROOT / "docs" / "explain.md", FOLLOWED)  # whose Python needs images of the reader's, or is followed
 RUN_NAME = re.compile(r"outputs/(\w+)-(\w+)-[0-9a-f]{8}\b")
 SHORT = {  # so that whatever is run is over at once
     "train": ["budget.steps=2", "budget.validation_episodes=2", "budget.test_episodes=4", "references=[]"],
@@ -57,6 +57,9 @@ def test_it_is_a_command_that_would_run(words: list[str], monkeypatch: pytest.Mo
         assert (ROOT / words[0]).exists()
     elif program == "metavision":
         would_run(words[0], words[1:], monkeypatch)
+    elif "metavision.cli" in words:  # started by another program, such as torchrun
+        verb, *rest = words[words.index("metavision.cli") + 1 :]
+        would_run(verb, rest, monkeypatch)
     else:
         assert program in SHELL
 
