@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metavision import trees
@@ -62,7 +63,8 @@ class IMAML(MAML):
     def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
         def score(params: P, episode: Episode) -> tuple[Tensor, Metrics]:
             here = Meta(trees.detach(params), meta.buffers)
-            direction, loss, metrics = self.implicit(here, episode)
+            with torch.autocast(episode.support.x.device.type, enabled=False):  # a solution does not stand rounding
+                direction, loss, metrics = self.implicit(here, episode)
             # A scalar whose gradient by params is the direction.
             return trees.dot(trees.detach(direction), params), {"loss": loss.detach(), **trees.detach(metrics)}
 

@@ -40,7 +40,7 @@ CASES = {
     "train -m algo=maml,mamll": "there is no algo=mamll; did you mean maml?",
     "train engine.mapping=grph": "engine.mapping: Invalid value 'grph', expected one of [auto, loop, vmap, graph]",
     "train engine.mapping=graph device=cpu": "engine.mapping=graph needs a CUDA device, and this is cpu",
-    "train engine.mapping=vmap engine.explicit=true": "engine.explicit=true is of engine.mapping=loop",
+    "train engine.mapping=vmap engine.channels_last=true": "engine.channels_last=true is of engine.mapping=loop",
     "train engine.channels_last=5x": "engine.channels_last: Value '5x' is not a valid bool",
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
     "train engine.devices=0": "engine.devices is 0; it must be at least 1",
