@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -31,6 +32,12 @@ class Precision(Enum):
     fp32 = "fp32"
     tf32 = "tf32"
     bf16 = "bf16"
+
+
+class OnNan(Enum):
+    stop = "stop"
+    skip = "skip"
+    rollback = "rollback"
 
 
 class Device(Enum):
@@ -122,6 +129,7 @@ class Engine:
     precision: Precision = Precision.fp32
     prefetch: bool | None = None
     deterministic: bool = False
+    on_nan: OnNan = OnNan.stop
     threads: int | None = None
     calibration_images: int = 512
     adapter: str | None = None
@@ -262,15 +270,31 @@ def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
         InputError: the overrides don't fit.
     """
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     register()
     try:
         with hydra.initialize_config_dir(str(folder()), version_base="1.3"):
             return plain(hydra.compose(name, list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(str(error).splitlines()[0]) from error
+    except Exception as error:
+        if not of_composition(error):
+            raise
+        raise InputError(first_line(error)) from error
+
+
+COMPOSERS = ("hydra", "omegaconf", "antlr4", "yaml")  # packages
+
+
+def of_composition(error: BaseException) -> bool:
+    """Whether words could not be composed: Hydra has errors for that, and assertions and slips where it has none."""
+    if type(error).__module__.partition(".")[0] in COMPOSERS:
+        return True
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].partition(".")[0] in COMPOSERS
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or what it is."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def folder() -> Path:
@@ -283,11 +307,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """A resolved configuration as plain dicts, enums by name.
 
     Raises:
-        InputError: a value is missing.
+        InputError: a value is missing, or what it refers to.
     """
-    if missing := OmegaConf.missing_keys(cfg):
-        raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
-    container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    try:
+        if missing := OmegaConf.missing_keys(cfg):
+            raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
+        container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    except Exception as error:
+        if not of_composition(error):
+            raise
+        where = getattr(error, "full_key", None)
+        raise InputError(f"{where}: {first_line(error)}" if where else first_line(error)) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -335,7 +365,7 @@ _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references", "paper"),
     "engine": (
         *("mapping", "chunk", "memory", "channels_last", "explicit", "recompute"),
-        *("data_memory", "prefetch", "threads"),
+        *("data_memory", "prefetch", "threads", "on_nan"),
     ),
     "budget": ("name", "log_every", "checkpoint_every"),
 }

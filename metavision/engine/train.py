@@ -1,15 +1,17 @@
 """The outer loop: meta-gradients, validation, selection, checkpoints; resumable at any point with the same bits."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import torch
 
-from metavision import trees
+from metavision import interruption, trees
 from metavision.algorithms.base import Algorithm
+from metavision.console import note
 from metavision.data.batches import Episodes
 from metavision.data.minibatches import Minibatches
 from metavision.data.own import OwnEpisodes
@@ -20,12 +22,17 @@ from metavision.engine.mapping import Mapper
 from metavision.engine.optimizing import descend
 from metavision.engine.prefetch import Prefetcher
 from metavision.engine.schedules import Schedule
-from metavision.errors import Diverged
+from metavision.engine.shrinking import Shrinking
+from metavision.errors import Diverged, InputError
 from metavision.records.run import Run
 from metavision.records.selection import Best
 from metavision.records.statistics import estimate
 from metavision.seeds import seed
 from metavision.types import Meta, Metrics, P
+
+OnNan = Literal["stop", "skip", "rollback"]
+SPLITS_USED = ("split_hash", "validation_split_hash")  # of a plan's `about`
+PATIENCE = 10  # windows of the log that may be lost one after another: what comes once heals, what stays does not
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,10 @@ class Plan:
         patience: validations without a better one after which training stops; None: never.
         keep_best: whether the best validation's checkpoint is kept (else the last one's is).
         clip: largest norm of the meta-gradient; None: no clipping.
+        on_nan: what follows a loss or gradient that is not finite: `stop`; `skip`, the weights stay as they are, which
+            asks the device after every step; `rollback`, weights and optimizer are those of the last checkpoint again,
+            and training goes on with the tasks behind the fault, as in PaLM: Scaling Language Modeling with Pathways
+            (Chowdhery et al., 2022), https://arxiv.org/abs/2204.02311, section 5.1.
         calibration_images: from which statistics are taken where normalisation runs on any.
         seed: of the run.
         about: JSON that goes into every checkpoint.
@@ -74,6 +85,7 @@ class Plan:
     patience: int | None
     keep_best: bool
     clip: float | None
+    on_nan: OnNan
     calibration_images: int
     seed: int
     about: dict[str, Any]
@@ -82,9 +94,9 @@ class Plan:
         """The tasks of a step."""
         return self.train.batch(range(step * self.meta_batch, (step + 1) * self.meta_batch))
 
-    def meta_grad(self, meta: Meta, tasks: Any, step: int) -> tuple[P, Metrics]:
-        """The direction of a step, and what to log."""
-        return self.train_mapper.meta_grad(self.algorithm.at(step / self.steps), meta, tasks)
+    def meta_grad(self, meta: Meta, tasks: Any, step: int, by: Mapper | None = None) -> tuple[P, Metrics]:
+        """The direction of a step, and what to log; `by` another mapper than the plan's."""
+        return (by or self.train_mapper).meta_grad(self.algorithm.at(step / self.steps), meta, tasks)
 
 
 class Observer(Protocol):
@@ -108,12 +120,16 @@ def train(plan: Plan, run: Run, observer: Observer) -> Checkpoint:
 
     Raises:
         Diverged: the loss is not finite.
-        InputError: the run's last checkpoint is damaged or does not fit.
+        NoMemory: one task takes more than the device has.
+        InputError: the run's checkpoints are damaged, don't fit, or are of other data.
+        Interrupted: a signal asked for the end; a checkpoint of the last whole step is there.
     """
-    with _batches(plan) as batch:
+    with _batches(plan) as batch, interruption.patient() as asked_to_end:
         trainer = _Trainer(plan, run, observer, batch)
-        while trainer.step < plan.steps and not trainer.stopped:
+        while trainer.step < plan.steps and not trainer.stopped and not asked_to_end():
             trainer.advance()
+        if asked_to_end():
+            trainer.suspend()
     return checkpoints.read(run.checkpoint("best" if plan.keep_best else "last"))
 
 
@@ -137,11 +153,14 @@ class _Trainer:
         # torch's optimizers want one tensor at least; where there is nothing to learn, no step is taken.
         self.optimizer = plan.optimizer(list(self.params.values()) or [torch.zeros(1)])
         self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self.mapper = Shrinking(plan.train_mapper, train=True)
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
+        self.lost = 0  # windows in a row
         self.lr = float("nan")
         self.calibrated: tuple[int, Meta] | None = None  # of a step: for its validation and both checkpoints
-        if resumed := run.checkpoint("last").is_file():
-            self._resume(checkpoints.read(run.checkpoint("last")))
+        self.saved = -1  # the step of the last checkpoint
+        if resumed := checkpoints.latest(run):
+            self._resume(*resumed)
         run.rewind(self.step if resumed else -1)  # a run killed before its first checkpoint may have logged step 0
         observer.started(self.step)
         if not resumed:
@@ -159,12 +178,16 @@ class _Trainer:
     def advance(self) -> None:
         """One outer step, and what is due after it."""
         plan = self.plan
-        tasks = self.batch(self.step)
-        torch.manual_seed(seed("noise", plan.seed, self.step))  # of what drops at random, also after a resumption
-        grads, logs = plan.meta_grad(self.meta, tasks, self.step)
+
+        def meta_grad(by: Mapper, tasks: Any) -> tuple[P, Metrics]:
+            torch.manual_seed(seed("noise", plan.seed, self.step))  # of what drops at random, also after a resumption
+            return plan.meta_grad(self.meta, tasks, self.step, by)
+
+        grads, logs = self.mapper(meta_grad, self.batch(self.step))
         norm = trees.norm(grads)
         self.window.append({**logs, "gradient_norm": norm})
-        self._descend(grads, norm)
+        if plan.on_nan != "skip" or _finite(self.window[-1]):
+            self._descend(grads, norm)
         self.step += 1
         self.observer.stepped(self.step)
         validating, saving = self._due(plan.validate_every), self._due(plan.checkpoint_every)
@@ -174,6 +197,12 @@ class _Trainer:
             self._validate()
         if validating or saving:
             self._save("last")
+
+    def suspend(self) -> None:
+        """Puts the run away between two steps; what is logged of them is logged when it goes on."""
+        if self.saved != self.step and all(map(_finite, self.window)):
+            self._save("last")
+        note(f"suspended behind step {self.step}, with the checkpoint of step {self.saved}")
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.plan.steps
@@ -192,17 +221,42 @@ class _Trainer:
             return
         series = {name: values.double().cpu() for name, values in trees.stack(self.window).items()}
         finite = torch.isfinite(series["loss"]) & torch.isfinite(series["gradient_norm"])
+        done, self.window = len(self.window), []
+        row = {"step": self.step, "split": "train"} | {name: float(v[finite].mean()) for name, v in series.items()}
         if not finite.all():
             bad = int(finite.logical_not().nonzero()[0])
-            raise Diverged(self._divergence(self.step - len(self.window) + bad + 1, float(series["loss"][bad])))
-        row = {"step": self.step, "split": "train"} | {name: float(v.mean()) for name, v in series.items()}
-        tasks, self.window = len(self.window) * self.plan.meta_batch, []
-        self.observer.logged(row | {"lr": self.lr}, tasks)
+            loss = float(series["loss"][bad])
+            what = "the meta-gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+            row["lost_steps"] = self._lose(f"{what} at step {self.step - done + bad + 1}", finite)
+        elif not _finite(self.params):
+            row["lost_steps"] = self._lose(f"the weights are not finite behind step {self.step}", finite)
+        else:
+            self.lost = 0
+        self.observer.logged(row | {"lr": self.lr}, done * self.plan.meta_batch)
 
-    def _divergence(self, step: int, loss: float) -> str:
-        last = self.run.checkpoint("last")
-        what = "the meta-gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-        return f"{what} at step {step} (learning rate {self.lr:g}); the last good checkpoint is {last}"
+    def _lose(self, what: str, finite: torch.Tensor) -> int:
+        """What follows a window of the log of which not all steps are `finite`; how many came to nothing.
+
+        Raises:
+            Diverged: training is to stop, or there is no end to it.
+        """
+        what = f"{what} (learning rate {self.lr:g})"
+        last = checkpoints.latest(self.run)
+        assert last is not None  # there is one from the beginning
+        path, found = last
+        # Weights can't be what they were before a step whose own figures were finite, but by a checkpoint.
+        skipping = self.plan.on_nan == "skip" and not finite.all()
+        self.lost = 0 if skipping and finite.any() else self.lost + 1
+        if self.lost > PATIENCE or not (skipping or self.plan.on_nan == "rollback"):
+            again = f", {PATIENCE} times in a row" if self.lost > PATIENCE else ""
+            raise Diverged(f"{what}{again}; the last good checkpoint is {path}, of step {found.step}")
+        if skipping:
+            skipped = int(finite.logical_not().sum())
+            note(f"{what}; {skipped} of {len(finite)} steps are skipped")
+            return skipped
+        self._restore(found)
+        note(f"{what}; back to the weights of step {found.step}, on with the tasks of step {self.step + 1}")
+        return self.step - found.step
 
     def _validate(self) -> None:
         plan, meta = self.plan, self._calibrated()
@@ -228,15 +282,42 @@ class _Trainer:
         moved = self.optimizer.state if name == "last" else {}
         state = {p: moved[tensor] for p, tensor in self.params.items() if tensor in moved}
         optimizer = {p: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for p, s in state.items()}
-        about = {**self.plan.about, "step": self.step, "best": self.best.as_dict()}
+        window = [{key: float(value) for key, value in figures.items()} for figures in self.window]
+        about = {**self.plan.about, "step": self.step, "best": self.best.as_dict(), "window": window}
         checkpoints.save(self.run.checkpoint(name), Checkpoint(self._calibrated(), about, optimizer))
+        if name == "last":
+            self.saved = self.step
 
-    def _resume(self, last: Checkpoint) -> None:
-        checkpoints.fits(self.params, last.meta.params, self.run.checkpoint("last"))
-        self.step, self.best = last.step, Best(**last.about["best"])
+    def _resume(self, path: Path, last: Checkpoint) -> None:
+        checkpoints.fits(self.params, last.meta.params, path)
+        for split in SPLITS_USED:
+            now, then = self.plan.about[split], last.about.get(split)
+            if then not in (None, now):
+                raise InputError(
+                    f"the data has changed since step {last.step} of this run: its {split} is {now}, and was {then}; "
+                    "put it back as it was, or begin anew with rerun=true"
+                )
+        self.step, self.saved, self.best = last.step, last.step, Best(**last.about["best"])
+        self.window = [
+            {key: torch.tensor(value, dtype=torch.float64) for key, value in figures.items()}
+            for figures in last.about.get("window", [])
+        ]
+        self._restore(last)
+        if self.plan.keep_best and self.best.step >= 0:  # found out now, and not when training is over
+            try:
+                checkpoints.read(self.run.checkpoint("best"))
+            except InputError as error:
+                raise InputError(f"{error}; what this run selected is lost: rerun=true begins anew") from error
+
+    def _restore(self, last: Checkpoint) -> None:
+        """The weights and the optimizer of a checkpoint."""
         with torch.no_grad():
             for name, parameter in self.params.items():
                 parameter.copy_(last.meta.params[name])
         names = list(self.params)
         state = {i: last.optimizer[name] for i, name in enumerate(names) if name in last.optimizer}
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def _finite(tree: Mapping[str, torch.Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tree.values())
