@@ -5,6 +5,7 @@ the signature of its target, so that a wrong option is found before any work, an
 """
 
 import inspect
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -288,6 +289,8 @@ def of_composition(error: BaseException) -> bool:
     """Whether words could not be composed: Hydra has errors for that, and assertions and slips where it has none."""
     if type(error).__module__.partition(".")[0] in COMPOSERS:
         return True
+    if isinstance(error, OSError):
+        return False
     frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].partition(".")[0] in COMPOSERS
 
@@ -310,14 +313,15 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         InputError: a value is missing, or what it refers to.
     """
     try:
-        if missing := OmegaConf.missing_keys(cfg):
-            raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
-        container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        missing = OmegaConf.missing_keys(cfg)
+        container = {} if missing else OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     except Exception as error:
         if not of_composition(error):
             raise
         where = getattr(error, "full_key", None)
         raise InputError(f"{where}: {first_line(error)}" if where else first_line(error)) from error
+    if missing:
+        raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -356,8 +360,8 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
     for path in _POSITIVE:
         node, _, key = path.rpartition(".")
         value = (config.get(node, {}) if node else config).get(key)
-        if value is not None and not value > 0:
-            yield f"{path} is {value}; it must be above 0"
+        if value is not None and not 0 < value < math.inf:
+            yield f"{path} is {value}; it must be above 0{'' if value < math.inf else ', and a number'}"
 
 
 # What cannot change a result has no part in a run's identity.
@@ -407,6 +411,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     faults = [fault for path, node in _targets(config, "") for fault in _faults(path, node)]
     faults += _too_small(config)
+    faults += _unknown_adapter(config)
     if "augment" in config:
         known = _augment_keys()
         faults += [
@@ -414,6 +419,14 @@ def check(config: Mapping[str, Any]) -> None:
         ]
     if faults:
         raise InputError("; and ".join(faults))
+
+
+def _unknown_adapter(config: Mapping[str, Any]) -> Iterator[str]:
+    if (path := config.get("engine", {}).get("adapter")) is not None:
+        try:
+            locate(path)
+        except Exception as error:  # whatever importing the user's module raises
+            yield f"engine.adapter is {path}, which can't be imported: {error}"
 
 
 def _augment_keys() -> list[str]:

@@ -115,12 +115,12 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
     except BrokenPipeError:  # of our output, not of a file
         raise
-    except OSError as error:
-        raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
     except Exception as error:
-        if not config.of_composition(error):
-            raise
-        raise InputError(explain(error, verb, words)) from error
+        if config.of_composition(error):
+            raise InputError(explain(error, verb, words)) from error
+        if isinstance(error, OSError):
+            raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
+        raise
     finally:
         outcomes: list[Outcome] = _close(Sweep.here) if Sweep.here else []
     return max((*task.codes, *(outcome.exit_code for outcome in outcomes)), default=0)

@@ -16,8 +16,8 @@ from metavision.errors import InputError
 
 Content = bytes | Path  # what a decoder can open
 LARGEST = 2**29  # bytes of a file in an archive; more is a mistake or an attack, and would fill the memory
-# What Python's readers of archives raise on damaged ones, and on encrypted ones (RuntimeError): their own errors, those of
-# the compressions, and, where a header says what can't be, those of whatever they do with it.
+# What Python's readers of archives raise on damaged ones, and on encrypted ones (RuntimeError): their own errors, those
+# of the compressions, and, where a header says what can't be, those of whatever they do with it.
 DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError),
     *(struct.error, ValueError, LookupError, ArithmeticError),

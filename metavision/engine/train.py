@@ -200,7 +200,9 @@ class _Trainer:
 
     def suspend(self) -> None:
         """Puts the run away between two steps; what is logged of them is logged when it goes on."""
-        if self.saved != self.step and all(map(_finite, self.window)):
+        # A step that is not finite shows in the log, which is not due yet; one that is skipped does no harm.
+        sound = _finite(self.params) and (self.plan.on_nan == "skip" or all(map(_finite, self.window)))
+        if self.saved != self.step and sound:
             self._save("last")
         note(f"suspended behind step {self.step}, with the checkpoint of step {self.saved}")
 
@@ -320,4 +322,5 @@ class _Trainer:
 
 
 def _finite(tree: Mapping[str, torch.Tensor]) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tree.values())
+    found = [torch.isfinite(tensor).all() for tensor in tree.values()]
+    return not found or bool(torch.stack(found).all())  # one question to the device

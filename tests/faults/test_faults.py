@@ -25,7 +25,7 @@ from metavision.cli.recorder import Recorder
 from metavision.engine import checkpoint
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.mapping import Mapper
-from metavision.engine.train import Plan, _Trainer
+from metavision.engine.train import PATIENCE, Plan, _Trainer
 from metavision.interruption import INTERRUPTED, REQUEUE
 from metavision.records.run import Run
 from tests.faults.disk import Killed, Refusals, struck
@@ -513,6 +513,23 @@ def test_it_survives(
     monkeypatch.setattr("metavision.cli.training.provenance", origin)
     inject, _ = KINDS[kind]
     inject(Setting(whole, World(whole.data, tmp_path), monkeypatch, capsys), point)
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_what_never_heals_ends(
+    policy: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta_grad = Plan.meta_grad
+
+    def spoiled(*given: Any) -> Any:
+        grads, logs = meta_grad(*given)
+        return {name: g * float("nan") for name, g in grads.items()}, logs
+
+    monkeypatch.setattr(Plan, "meta_grad", spoiled)
+    world = World(data, tmp_path)
+    assert world.train(f"engine.on_nan={policy}", "budget.log_every=1", "budget.steps=30") == 1
+    assert "10 times in a row; the last good checkpoint is" in capsys.readouterr().err
+    assert len(world.rows()) == 1 + PATIENCE + 1  # the steps, and the validations ahead of them and in between
 
 
 def test_enough_is_injected(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import os
 import tarfile
 import zipfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,43 @@ from metavision.errors import InputError
 from tests.faults.test_fuzz_configurations import bounded
 
 # What a name may be made of, beside plain letters: ways out, what systems leave behind, what looks alike.
-PARTS = ["a", "b", "cat", "train", "val", "test", "..", ".", ".hidden", "__MACOSX", "Thumbs.db", "é", "e\u0301", "A", " ", "a b"]
-PARTS += ["con", "x" * 100, "a\nb", "a\\b", "..\\b", "<b>", "%s", "{}", "🐈", "\u202e", "a:b", "'", '"', "-", "~", "$HOME", "0"]
+PARTS = [
+    "a",
+    "b",
+    "cat",
+    "train",
+    "val",
+    "test",
+    "..",
+    ".",
+    ".hidden",
+    "__MACOSX",
+    "Thumbs.db",
+    "é",
+    "e\u0301",
+    "A",
+    " ",
+    "a b",
+]
+PARTS += [
+    "con",
+    "x" * 100,
+    "a\nb",
+    "a\\b",
+    "..\\b",
+    "<b>",
+    "%s",
+    "{}",
+    "🐈",
+    "\u202e",
+    "a:b",
+    "'",
+    '"',
+    "-",
+    "~",
+    "$HOME",
+    "0",
+]
 ENDINGS = [".png", ".PNG", ".jpg", ".gif", ".txt", ".csv", ".zip", "", ".png.png", ".tif", ".npy"]
 OUTSIDE = "outside"
 
@@ -60,10 +96,14 @@ def trees() -> st.SearchStrategy[Tree]:
     part = st.one_of(st.sampled_from(PARTS), st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=4))
     name = st.tuples(part, st.sampled_from(ENDINGS)).map("".join)
     path = st.lists(part, max_size=3).flatmap(lambda folders: name.map(lambda last: "/".join([*folders, last])))
-    plain = st.tuples(st.sampled_from(["a", "b", "train/a", "val/b", "test/c"]), st.sampled_from(["0.png", "1.jpg", "2.gif"]))
+    plain = st.tuples(
+        st.sampled_from(["a", "b", "train/a", "val/b", "test/c"]), st.sampled_from(["0.png", "1.jpg", "2.gif"])
+    )
     content = st.one_of(st.sampled_from(WHOLE), st.sampled_from(WHOLE), st.sampled_from(BROKEN), st.none())
     likely = st.dictionaries(plain.map("/".join), st.sampled_from(WHOLE), max_size=6)
-    return st.tuples(likely, st.one_of(st.just({}), st.dictionaries(path, content, max_size=4))).map(lambda both: Tree({**both[0], **both[1]}))
+    return st.tuples(likely, st.one_of(st.just({}), st.dictionaries(path, content, max_size=4))).map(
+        lambda both: Tree({**both[0], **both[1]})
+    )
 
 
 def as_folder(tree: Tree, place: Path) -> Path:
@@ -78,7 +118,7 @@ def as_folder(tree: Tree, place: Path) -> Path:
             else:
                 path.write_bytes(content)
         except (OSError, UnicodeEncodeError):
-            assume(False)  # noqa: PT015 - this file system has no such names
+            assume(False)
     return place
 
 
@@ -88,9 +128,11 @@ def as_zip(tree: Tree, place: Path) -> Path:
         for number, (name, content) in enumerate(tree.files.items()):
             try:
                 method = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)[number % 4]
-                archive.writestr(name, content or b"../outside/secret.png", method if number > 4 else zipfile.ZIP_DEFLATED)
+                archive.writestr(
+                    name, content or b"../outside/secret.png", method if number > 4 else zipfile.ZIP_DEFLATED
+                )
             except (UnicodeEncodeError, ValueError):
-                assume(False)  # noqa: PT015
+                assume(False)
     return path
 
 
@@ -106,7 +148,7 @@ def as_tar(tree: Tree, place: Path) -> Path:
             try:
                 archive.addfile(member, io.BytesIO(content or b""))
             except (UnicodeEncodeError, ValueError):
-                assume(False)  # noqa: PT015
+                assume(False)
     return path
 
 
@@ -125,7 +167,7 @@ def as_csv(tree: Tree, place: Path) -> Path:
                     ]
                 )
             except (UnicodeEncodeError, csv.Error):
-                assume(False)  # noqa: PT015
+                assume(False)
     return folder / "list.csv"
 
 
@@ -149,7 +191,9 @@ def everything(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-@pytest.mark.parametrize("many", [8, pytest.param(int(os.environ.get("FUZZ", 500)), marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "many", [8, pytest.param(int(os.environ.get("FUZZ", "500")), marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.filterwarnings("ignore")
 def test_data_of_a_user(
@@ -184,8 +228,7 @@ def test_data_of_a_user(
                 source = data.source("test")
                 listing = data.listing()
             except InputError as error:
-                assert str(error).strip()
-                ended["a line"] += 1
+                ended["a line" if str(error).strip() else "nothing"] += 1
             else:
                 ended["a data set"] += 1
                 pack = opened(data.packed_in())
@@ -193,7 +236,7 @@ def test_data_of_a_user(
                 assert len(source) == len(listing.names) - len(left_out) > 0
                 assert strict or not left_out
                 assert all(len(source.by_class[2]) for _ in source.classes) and source.read(slice(None)).shape[1] == 3
-            with pytest.MonkeyPatch.context(), _one_line():
+            with suppress(InputError):
                 listed(place)
         assert everything(home) == before
         assert not list(cache.rglob("*.draft"))
@@ -201,14 +244,4 @@ def test_data_of_a_user(
     one()
     with capsys.disabled():
         print(f"\n{ended.total()} of {form}: {dict(ended)}")
-    assert ended.total() >= many
-
-
-class _one_line:
-    """Lets pass what a user would see as one line."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, *_: object) -> bool:
-        return kind is not None and issubclass(kind, InputError)
+    assert ended.total() >= many and not ended["nothing"]
