@@ -462,7 +462,13 @@ def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     except Exception as error:  # whatever importing the user's module raises
         yield f"{path}._target_ is {node['_target_']}, which can't be imported: {error}"
         return
-    parameters = inspect.signature(target).parameters
+    if not callable(target):
+        yield f"{path}._target_ is {node['_target_']}, which is a {type(target).__name__}, and makes nothing"
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # of classes that are not written in Python
+        return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     hints = _hints(target)

@@ -47,6 +47,11 @@ CASES = {
     "train algo=5": "algo=5 logger=none can't be composed: Config group override must be a string or a list. Got int",
     "train episode.shot=${nope}": "episode.shot: Interpolation key 'nope' not found",
     "train engine.on_nan=maybe": "engine.on_nan: Invalid value 'maybe', expected one of [stop, skip, rollback]",
+    "train algo._target_=os.sep": "algo._target_ is os.sep, which is a str, and makes nothing",
+    "train algo._target_=metavision.config.Train": "metavision.config.Train, which has no meta_grad",
+    "train problem._target_=metavision.types.Meta ++problem.params=1 ++problem.buffers=1": (
+        "Meta can't be made here: got an unexpected keyword argument 'way'"
+    ),
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
     "train engine.chunk=0": "engine.chunk is 0; it must be at least 1",
     "train episode.train.way=9999": "9999-way episodes need 9999 classes; glyphs train has",
