@@ -151,7 +151,7 @@ def backbone(config: Config, shape: tuple[int, int, int]) -> Backbone:
             warnings.simplefilter("ignore")  # of layers without a number, which are refused below
             made = make(config["backbone"], shape=shape)
         made = _as(made, ("features", "named_parameters", "norm"), "backbone", config["backbone"]["_target_"])
-    except (ValueError, RuntimeError, ArithmeticError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"backbone: {error}") from error
     if made.features < 1:
         raise InputError(f"backbone: {made.features} features are none to learn by")
@@ -202,7 +202,7 @@ def augment(config: Config) -> Augment:
 def pixels(config: Config, source: Source, device: torch.device) -> Resident:
     """The pixels of a split, on the device if they fit `engine.data_memory`."""
     budget = config["engine"]["data_memory"]
-    return resident(source, device, None if budget is None else int(budget * 2**30))
+    return resident(source, device, None if budget is None else budget * 2**30)
 
 
 def episodes(

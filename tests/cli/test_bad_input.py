@@ -52,6 +52,7 @@ CASES = {
     "train problem._target_=metavision.types.Meta ++problem.params=1 ++problem.buffers=1": (
         "Meta can't be made here: got an unexpected keyword argument 'way'"
     ),
+    "train backbone.filters=-9223372036854775809": "backbone: empty(): argument 'size' failed to unpack",
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
     "train engine.chunk=0": "engine.chunk is 0; it must be at least 1",
     "train episode.train.way=9999": "9999-way episodes need 9999 classes; glyphs train has",
