@@ -8,11 +8,12 @@ import inspect
 import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from traceback import walk_tb
+from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -320,10 +321,25 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
             raise
         where = getattr(error, "full_key", None)
         raise InputError(f"{where}: {first_line(error)}" if where else first_line(error)) from error
+    missing |= set(_lacking(OmegaConf.get_type(cfg), container, "")) if not missing else set()
     if missing:
         raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def _lacking(schema: Any, node: Any, path: str) -> Iterator[str]:
+    """Keys of a schema that were deleted, or set to something that has no keys."""
+    if not is_dataclass(schema):
+        return
+    for name, hint in get_type_hints(schema).items():
+        here = f"{path}.{name}" if path else name
+        within = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        none = within is not hint  # whether the node may be null
+        if name not in node or (within and not isinstance(node[name], dict | (NoneType if none else dict))):
+            yield here
+        elif isinstance(node[name], dict):
+            yield from _lacking(within, node[name], here)
 
 
 # The least that makes sense, by path.
@@ -413,10 +429,7 @@ def check(config: Mapping[str, Any]) -> None:
     faults += _too_small(config)
     faults += _unknown_adapter(config)
     if "augment" in config:
-        known = _augment_keys()
-        faults += [
-            f"augment has no option {key}{suggestion(key, known)}" for key in config["augment"] if key not in known
-        ]
+        faults += _wrong_augment(config["augment"])
     if faults:
         raise InputError("; and ".join(faults))
 
@@ -429,10 +442,15 @@ def _unknown_adapter(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"engine.adapter is {path}, which can't be imported: {error}"
 
 
-def _augment_keys() -> list[str]:
+def _wrong_augment(node: Mapping[str, Any]) -> Iterator[str]:
     from metavision.data.batches import Augment
 
-    return [option.name for option in fields(Augment)]
+    hints = get_type_hints(Augment)
+    for key, value in node.items():
+        if key not in hints:
+            yield f"augment has no option {key}{suggestion(key, hints)}"
+        elif not admits(hints[key], value):
+            yield f"augment.{key} is {value!r}, of type {type(value).__name__}; it must be {describe(hints[key])}"
 
 
 def locate(path: str) -> Any:
@@ -495,7 +513,7 @@ _LISTS = (Sequence, list, tuple)
 
 
 def admits(hint: Any, value: Any) -> bool:
-    """Whether a plain value fits an annotation; annotations of objects are not judged."""
+    """Whether a plain value fits an annotation; those of other libraries' objects are not judged."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)
@@ -505,6 +523,8 @@ def admits(hint: Any, value: Any) -> bool:
         return isinstance(value, list) and all(admits(get_args(hint)[0], item) for item in value)
     if hint in (int, float):
         return isinstance(value, int | float if hint is float else int) and not isinstance(value, bool)
+    if isinstance(hint, type) and hint.__module__.startswith("metavision."):
+        return isinstance(value, Mapping)  # of which it is made
     plain = hint in (str, bool, type(None)) or origin is Mapping
     return not plain or isinstance(value, origin or hint)
 

@@ -53,6 +53,11 @@ CASES = {
         "Meta can't be made here: got an unexpected keyword argument 'way'"
     ),
     "train backbone.filters=-9223372036854775809": "backbone: empty(): argument 'size' failed to unpack",
+    "train ~scaling": "a value is needed for scaling",
+    "train episode.train=${seed}": "a value is needed for episode.train",
+    "train augment.mix='7'": "augment.mix is '7', of type str; it must be a number or null",
+    "train augment.batch=3": "augment.batch is 3, of type int; it must be Augmentation or null",
+    "train algo=maml algo.rule=5": "algo.rule is 5, of type int; it must be Rule",
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
     "train engine.chunk=0": "engine.chunk is 0; it must be at least 1",
     "train episode.train.way=9999": "9999-way episodes need 9999 classes; glyphs train has",
