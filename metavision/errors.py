@@ -43,6 +43,15 @@ class Told(MetavisionError):
         self.exit_code = exit_code
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the host or the device had no memory left; known by name, so that torch need not be here."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean maml? there are fomaml, maml, protonet`, to be put behind a message; of many, the likest."""
     known = sorted(known)

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from metavision.errors import InputError, LeftBehind, Lost, Told
+from metavision.interruption import INTERRUPTED, REQUEUE, SIGNALS, Interrupted
 
 T = TypeVar("T")
-INTERRUPTED = 130  # exit code
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+FORWARDED = (*map(signal.Signals, SIGNALS), signal.SIGHUP, signal.SIGQUIT)
 
 
 def launched() -> bool:
@@ -55,7 +55,7 @@ def spread(verb: str, config: Mapping[str, Any]) -> None:
         InputError: there are not so many devices.
         Lost: a process was killed; the others were ended.
         Told: a process has failed, and said why.
-        KeyboardInterrupt: they were interrupted, and have ended.
+        Interrupted: they were asked to end, and have.
     """
     import uuid
     from tempfile import TemporaryDirectory
@@ -87,9 +87,9 @@ def spread(verb: str, config: Mapping[str, Any]) -> None:
             received = error.sigval
         else:
             return
-    if received != signal.SIGINT:
+    if received not in SIGNALS:
         signal.raise_signal(received)  # as it would have ended a single process
-    raise KeyboardInterrupt
+    raise Interrupted(received)
 
 
 def _failure(codes: Mapping[int, int], n: int) -> BaseException:
@@ -98,8 +98,8 @@ def _failure(codes: Mapping[int, int], n: int) -> BaseException:
         if code < 0:
             return Lost(f"process {rank + 1} of {n} was ended by {signal.Signals(-code).name}")
     told = [code for code in codes.values() if code != LeftBehind.exit_code]
-    if INTERRUPTED in told:
-        return KeyboardInterrupt()
+    if ended := {INTERRUPTED, REQUEUE} & set(told):  # by a signal that was sent to them alone
+        return Interrupted(signal.SIGINT if INTERRUPTED in ended else signal.SIGTERM)
     return Told(max(told)) if told else Lost()
 
 

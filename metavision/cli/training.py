@@ -48,7 +48,7 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     engine, run = config["engine"], run if ranks.first() else Onlooker(run.folder)
     place = device.resolve(config["device"])
     # A run goes on as it was begun, with the same bits, even where another measurement would choose otherwise.
-    goes_on = ranks.from_first(run.checkpoint("last").is_file) and not config["rerun"]
+    goes_on = ranks.from_first(lambda: any(run.folder.glob("checkpoints/*.safetensors"))) and not config["rerun"]
     begun = ranks.from_first(lambda: run.read("provenance.json")) if goes_on else {}
     number = engine["threads"] or _threads(begun)
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=number)
@@ -141,12 +141,14 @@ def plan_of(
         patience=budget["patience"],
         keep_best=config["selection"] == "best",
         clip=config["clip"],
+        on_nan=config["engine"]["on_nan"],
         calibration_images=config["engine"]["calibration_images"],
         seed=config["seed"],
         about={
             "config": dict(config),
             "shape": list(data.shape),
             "split_hash": tasks.source.fingerprint,
+            "validation_split_hash": validation.source.fingerprint,
             "trained_on": sorted({*tasks.source.class_hashes, *inherited}),
             "classes": classes,
             "track": "external" if inherited - own or pretrained else "strict",

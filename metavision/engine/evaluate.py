@@ -13,6 +13,7 @@ from metavision.data.own import OwnEpisodes
 from metavision.engine import ranks
 from metavision.engine.embedding import Embedder, embeddable, fits
 from metavision.engine.mapping import Mapper
+from metavision.engine.shrinking import Shrinking
 from metavision.types import Episode, Meta, P
 
 TASKS_AT_ONCE = 32  # read from the source together; how many are mapped at once is the mapper's affair
@@ -65,12 +66,15 @@ def evaluate(
             metrics = {"loss": algorithm.loss(logits, episode.query), **problem.metrics(logits, episode.query)}
             return metrics, problem.details(logits, episode.query) if details else {}
 
-    rows, classes = [], []
+    def scored(by: Mapper, tasks: Any) -> Any:
+        return by.map(score, meta.params, tasks)
+
+    rows, classes, shrinking = [], [], Shrinking(mapper, train=False)
     with torch.no_grad():
         # Whole batches are dealt out, not episodes, so that every task is in the company that it has in one process.
         for start in ranks.dealt(range(0, n, together)):
             indices = range(start, min(start + together, n))
-            rows.append(mapper.map(score, meta.params, episodes.batch(indices)))
+            rows.append(shrinking(scored, episodes.batch(indices)))
             if details and isinstance(episodes, Episodes):
                 classes.append(episodes.classes(indices))
             if progress is not None:

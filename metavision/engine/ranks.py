@@ -128,6 +128,16 @@ def total(x: Tensor) -> Tensor:
     return x
 
 
+def most(value: int) -> int:
+    """The largest of the values of all processes, agreed upon without a word to the device."""
+    if count() == 1:
+        return value
+    found = torch.tensor(value)
+    with _together():
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
 def average(tree: P, weight: float) -> P:
     """The mean over processes of trees of one shape and type; weights add up to 1. The same bits in all of them."""
     if count() == 1:

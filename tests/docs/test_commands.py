@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL = ("source", "eval", "cat", "pip", "tar")  # whose words are others' to check
 FOLLOWED = ROOT / "docs" / "add-an-algorithm.md"  # by test_pages
-NOT_RUN = (ROOT / "README.md", ROOT / "docs" / "explain.md", FOLLOWED)  # whose Python needs images of the reader's, or is followed
+FOR_IMAGES = (ROOT / "README.md", ROOT / "docs" / "explain.md")  # whose Python wants a reader's images
+NOT_RUN = (*FOR_IMAGES, FOLLOWED)
 RUN_NAME = re.compile(r"outputs/(\w+)-(\w+)-[0-9a-f]{8}\b")
 SHORT = {  # so that whatever is run is over at once
     "train": ["budget.steps=2", "budget.validation_episodes=2", "budget.test_episodes=4", "references=[]"],
