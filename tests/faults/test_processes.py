@@ -33,12 +33,15 @@ def signalled(number: int, words: list[str]) -> tuple[int, str]:
     return process.returncode, error
 
 
+@pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, REQUEUE), (signal.SIGUSR1, REQUEUE), (signal.SIGINT, INTERRUPTED)]
 )
-def test_a_signal_ends_a_command_which_goes_on(number: int, code: int) -> None:
+def test_a_signal_ends_a_command_which_goes_on(number: int, code: int, devices: int) -> None:
+    """Several processes end behind the same step, and the first to end waits for its checkpoint."""
     photos(Path("photos"))
-    ended, error = signalled(number, ["outputs=cut"])
+    words = [f"engine.devices={devices}"]
+    ended, error = signalled(number, ["outputs=cut", *words])
     lines = error.splitlines()
     assert ended == code, error
     assert lines[-1] == (
@@ -46,9 +49,9 @@ def test_a_signal_ends_a_command_which_goes_on(number: int, code: int) -> None:
     )
     step = next(int(line.split()[3].rstrip(",")) for line in lines if line.startswith("suspended behind step"))
     assert f"with the checkpoint of step {step}" in error
-    again = subprocess.run(command("outputs=cut"), check=True, capture_output=True, text=True)
+    again = subprocess.run(command("outputs=cut", *words), check=True, capture_output=True, text=True)
     assert f"going on from step {step}" in again.stderr
-    subprocess.run(command("outputs=whole"), check=True, capture_output=True)
+    subprocess.run(command("outputs=whole", *words), check=True, capture_output=True)
     (cut,), (whole,) = (list(Path(name).glob("*/seed0")) for name in ("cut", "whole"))
     assert rows(cut) == rows(whole)
     a, b = (np.load(folder / "episodes.npz")["trained"] for folder in (cut, whole))
