@@ -59,8 +59,8 @@ class Conv4(Backbone):
             nn.Conv2d(n, filters, 3, 1 if self.pool else 2, padding=1, bias=biased) for n in inputs
         )
         self.norms = nn.ModuleList(normalisation(norm, filters) for _ in inputs)
-        self.map = (filters, height // 2**pools, width // 2**pools) if self.pool else (filters, 1, 1)
-        self.features = filters if self.average else math.prod(self.map)
+        self.map = (filters, 1, 1) if self.average else (filters, height // 2**pools, width // 2**pools)
+        self.features = math.prod(self.map)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
