@@ -5,11 +5,13 @@ SIGTERM is what schedulers send, SIGUSR1 what SLURM can be told to send ahead of
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 REQUEUE, INTERRUPTED = 75, 130  # exit codes; the first is sysexits' EX_TEMPFAIL, "try again later"
+TOGETHER = 2.0  # seconds within which signals are one: a scheduler and whoever started this process both send theirs
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGUSR1") if (number := getattr(signal, name, None)) is not None]
 
 
@@ -19,11 +21,13 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         number: of the signal.
+        agreed: all processes of the run end by it, at the same point.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, agreed: bool = False) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
         self.exit_code = INTERRUPTED if number == signal.SIGINT else REQUEUE
+        self.agreed = agreed
 
 
 class _Ear:
@@ -32,9 +36,13 @@ class _Ear:
     def __init__(self) -> None:
         self.patient = False
         self.heard: int | None = None
+        self.since = 0.0
 
     def __call__(self, number: int, _: FrameType | None) -> None:
-        again, self.heard = self.heard is not None, number
+        again = self.heard is not None
+        if again and time.monotonic() - self.since < TOGETHER:
+            return
+        self.heard, self.since = number, time.monotonic()
         if again or not self.patient:
             raise Interrupted(number)
 
@@ -65,7 +73,7 @@ def heard() -> Iterator[None]:
 
 @contextmanager
 def patient() -> Iterator[Callable[[], int]]:
-    """Within it the first signal is kept until the end, and the second ends at once; gives its number, or 0.
+    """Within it the first signal is kept until the end, and a second, later one ends at once; gives its number, or 0.
 
     Raises:
         Interrupted: at its end, if there was one.

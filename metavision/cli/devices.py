@@ -5,15 +5,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from metavision.errors import InputError, LeftBehind, Lost, Told
 from metavision.interruption import INTERRUPTED, REQUEUE, SIGNALS, Interrupted
 
 T = TypeVar("T")
-FORWARDED = (*map(signal.Signals, SIGNALS), signal.SIGHUP, signal.SIGQUIT)
+CLOSING = (signal.SIGHUP, signal.SIGQUIT)  # which torch hands on, with thirty seconds until it kills
 
 
 def launched() -> bool:
@@ -66,7 +67,8 @@ def spread(verb: str, config: Mapping[str, Any]) -> None:
 
     n = config["engine"]["devices"]
     threads = _threads(config["device"], n)
-    with TemporaryDirectory(prefix="metavision-") as logs, _surroundings(threads):
+    with TemporaryDirectory(prefix="metavision-") as place, _surroundings(threads, place):
+        received = _passing_on(place, n)
         launch = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -76,31 +78,37 @@ def spread(verb: str, config: Mapping[str, Any]) -> None:
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=logs),
-            signals_to_handle=",".join(one.name for one in FORWARDED),
+            logs_specs=DefaultLogsSpecs(log_dir=place),
+            signals_to_handle=",".join(one.name for one in CLOSING),
         )
         try:
             elastic_launch(launch, sys.executable)("-m", "metavision.cli", *_words(verb))
         except ChildFailedError as error:
-            raise _failure({rank: found.exitcode for rank, found in error.failures.items()}, n) from None
+            raise _failure({rank: found.exitcode for rank, found in error.failures.items()}, n, received) from None
         except SignalException as error:
-            received = error.sigval
+            ended = error.sigval
         else:
             return
-    if received not in SIGNALS:
-        signal.raise_signal(received)  # as it would have ended a single process
-    raise Interrupted(received)
+    if ended not in SIGNALS:
+        signal.raise_signal(ended)  # as it would have ended a single process
+    raise Interrupted(ended)
 
 
-def _failure(codes: Mapping[int, int], n: int) -> BaseException:
-    """What to raise of exit codes by process: one that was killed comes before what the others made of it."""
-    for rank, code in codes.items():
+def _failure(codes: Mapping[int, int], n: int, received: Sequence[int]) -> BaseException:
+    """What to raise of exit codes by process: one that was killed comes before what the others made of it.
+
+    As soon as one process has failed, torch ends the others by SIGTERM, so what that makes of them counts least.
+    """
+    own = {rank: code for rank, code in codes.items() if code not in (-signal.SIGTERM, REQUEUE, LeftBehind.exit_code)}
+    for rank, code in own.items():
         if code < 0:
             return Lost(f"process {rank + 1} of {n} was ended by {signal.Signals(-code).name}")
-    told = [code for code in codes.values() if code != LeftBehind.exit_code]
-    if ended := {INTERRUPTED, REQUEUE} & set(told):  # by a signal that was sent to them alone
-        return Interrupted(signal.SIGINT if INTERRUPTED in ended else signal.SIGTERM)
-    return Told(max(told)) if told else Lost()
+    if INTERRUPTED in own.values() or (REQUEUE in codes.values() and not own):
+        alone = signal.SIGINT if own else signal.SIGTERM  # which was sent to one of them
+        return Interrupted(received[-1] if received else alone)
+    if own:
+        return Told(max(own.values()))
+    return Lost("a process was ended by SIGTERM") if -signal.SIGTERM in codes.values() else Lost()
 
 
 def _threads(device: str, n: int) -> int:
@@ -133,13 +141,13 @@ def _words(verb: str) -> list[str]:
 
 
 @contextmanager
-def _surroundings(threads: int) -> Iterator[None]:
+def _surroundings(threads: int, place: str) -> Iterator[None]:
     """Sets what the processes inherit, and puts back what their watching changes here."""
     environment, logged = dict(os.environ), logging.root.manager.disable
     on_main = threading.current_thread() is threading.main_thread()
-    handlers = {one: signal.getsignal(one) for one in FORWARDED} if on_main else {}
+    handlers = {one: signal.getsignal(one) for one in (*SIGNALS, *CLOSING)} if on_main else {}
     logging.disable(logging.CRITICAL)  # by torch, of what is said here in a line
-    os.environ |= {"OMP_NUM_THREADS": str(threads), _ranks().WATCHED: "yes"}
+    os.environ |= {"OMP_NUM_THREADS": str(threads), _ranks().WATCHED: place}
     try:
         yield
     finally:
@@ -148,6 +156,30 @@ def _surroundings(threads: int) -> Iterator[None]:
         os.environ.update(environment)
         for one, handler in handlers.items():
             signal.signal(one, handler)
+
+
+def _passing_on(place: str, n: int) -> list[int]:
+    """Has signals passed on to the n processes that leave their numbers in a folder; gives those that were.
+
+    torch would kill them thirty seconds later, which a step or a validation may take.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    received: list[int] = []
+
+    def pass_on(number: int, _: Any) -> None:
+        there = [int(path.name) for path in Path(place).iterdir() if path.name.isdigit()]
+        if len(there) < n:  # nothing is lost yet
+            raise SignalException("ahead of the work", signal.Signals(number))
+        received.append(number)
+        for process in there:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    if threading.current_thread() is threading.main_thread():
+        for one in SIGNALS:
+            signal.signal(one, pass_on)
+    return received
 
 
 def _ranks() -> Any:

@@ -81,7 +81,8 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     note(_in_words(plan, place))
     try:
         recorder.open(config, origin)
-        selected = chosen(plan, train(plan, run, recorder), checkpoint.find(run.folder))
+        trained = train(plan, run, recorder)
+        selected = chosen(plan, trained, ranks.from_first(lambda: checkpoint.find(run.folder)))
         result = _tested(config, data, plan, selected, run, recorder)
         run.write("result.json", result)
         run.finish()

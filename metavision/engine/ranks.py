@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -20,9 +21,11 @@ from torch import Tensor
 
 from metavision import console
 from metavision.errors import InputError, LeftBehind
+from metavision.interruption import Interrupted
 from metavision.types import P
 
-WATCHED = "METAVISION_WATCHED"  # in the environment: a process of ours has started this one and tells how it ended
+WATCHED = "METAVISION_WATCHED"  # in the environment: a process of ours has started this one and tells how it ended;
+# a folder, in which each leaves its number, so that signals can be passed on
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 PATIENCE = timedelta(minutes=10)  # that a process waits for the others: more than a step or a measurement takes
 T = TypeVar("T")
@@ -44,8 +47,9 @@ def joined(device: str) -> Iterator[None]:
         yield
         return
     on_gpu = device != "cpu" and torch.cuda.is_available()
-    if WATCHED in os.environ:
+    if watched := os.environ.get(WATCHED):
         _end_with_parent()
+        Path(watched, str(os.getpid())).touch()
     if on_gpu:
         local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= there:
@@ -55,7 +59,12 @@ def joined(device: str) -> Iterator[None]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     if not first():
         console.hush()
-    yield
+    try:
+        yield
+    except Interrupted as error:
+        if error.agreed:  # the first to end has the others ended, too, with whatever they have open
+            barrier()
+        raise
     # One that fails keeps its connections until it has said why, or the others would say first that it is gone.
     barrier()
     dist.destroy_process_group()

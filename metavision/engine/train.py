@@ -143,7 +143,7 @@ def train(plan: Plan, run: Run, observer: Observer) -> Checkpoint:
             trainer.advance()
         if asked:
             trainer.suspend()
-            raise interruption.Interrupted(asked)
+            raise interruption.Interrupted(asked, agreed=True)
     return ranks.from_first(lambda: checkpoints.read(run.checkpoint("best" if plan.keep_best else "last")))
 
 
@@ -170,6 +170,7 @@ class _Trainer:
         # Done again by one process alone, a step within which all wait for each other would never end.
         self.mapper = Shrinking(plan.train_mapper, train=not plan.share.of_images)
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
+        self.before: list[Metrics] = []  # ahead of them, before an interruption; on the CPU, of all processes
         self.lost = 0  # windows in a row
         self.lr = float("nan")
         self.calibrated: tuple[int, Meta] | None = None  # of a step: for its validation and both checkpoints
@@ -220,12 +221,11 @@ class _Trainer:
 
     def suspend(self) -> None:
         """Puts the run away between two steps; what is logged of them is logged when it goes on."""
-        self.window = self._steps()
+        self.before, self.window = self._steps(), []
         # A step that is not finite shows in the log, which is not due yet; one that is skipped does no harm.
-        sound = _finite(self.params) and (self.plan.on_nan == "skip" or all(map(_finite, self.window)))
+        sound = _finite(self.params) and (self.plan.on_nan == "skip" or all(map(_finite, self.before)))
         if self.saved != self.step and sound:
             self._save("last")
-        ranks.barrier()  # one that ends before the checkpoint is written has the others ended, too
         note(f"suspended behind step {self.step}, with the checkpoint of step {self.saved}")
 
     def _due(self, every: int) -> bool:
@@ -243,19 +243,19 @@ class _Trainer:
     def _steps(self) -> list[Metrics]:
         """What the steps since the last log logged, over all processes; on the CPU."""
         if not self.window:
-            return []
+            return self.before
         weight, series = self.plan.share.weight, {}
         if weight:  # one without work has fewer figures
             series = {name: values.double().cpu() for name, values in trees.stack(self.window).items()}
         series = ranks.average_logs(series, weight)
-        return [{name: values[i] for name, values in series.items()} for i in range(len(self.window))]
+        return self.before + [{name: values[i] for name, values in series.items()} for i in range(len(self.window))]
 
     def _log(self) -> None:
-        if not self.window:
+        if not (steps := self._steps()):
             return
-        series = trees.stack(self._steps())
+        series = trees.stack(steps)
         finite = torch.isfinite(series["loss"]) & torch.isfinite(series["gradient_norm"])
-        done, self.window = len(self.window), []
+        done, self.window, self.before = len(steps), [], []
         row = {"step": self.step, "split": "train"} | {name: float(v[finite].mean()) for name, v in series.items()}
         if not finite.all():
             bad = int(finite.logical_not().nonzero()[0])
@@ -318,7 +318,7 @@ class _Trainer:
         moved = self.optimizer.state if name == "last" else {}
         state = {p: moved[tensor] for p, tensor in self.params.items() if tensor in moved}
         optimizer = {p: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for p, s in state.items()}
-        window = [{key: float(value) for key, value in figures.items()} for figures in self.window]
+        window = [{key: float(value) for key, value in figures.items()} for figures in self.before]
         about = {**self.plan.about, "step": self.step, "best": self.best.as_dict(), "window": window}
         checkpoints.save(self.run.checkpoint(name), Checkpoint(self._calibrated(), about, optimizer))
         if name == "last":
@@ -334,7 +334,7 @@ class _Trainer:
                     "put it back as it was, or begin anew with rerun=true"
                 )
         self.step, self.saved, self.best = last.step, last.step, Best(**last.about["best"])
-        self.window = [
+        self.before = [
             {key: torch.tensor(value, dtype=torch.float64) for key, value in figures.items()}
             for figures in last.about.get("window", [])
         ]
