@@ -69,7 +69,8 @@ def make(node: Mapping[str, Any], **given: Any) -> Any:
 
 def _as(made: T, needed: Sequence[str], what: str, target: str) -> T:
     """What was made, if it is of use as `what`; a user's own file may name anything."""
-    if lacking := [name for name in needed if not hasattr(made, name)]:
+    # Without asking for it, since an attribute may be what is downloaded first.
+    if lacking := [name for name in needed if inspect.getattr_static(made, name, None) is None]:
         raise InputError(f"{what}._target_ is {target}, which has no {', '.join(lacking)}, so it is no {what}")
     return made
 

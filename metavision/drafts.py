@@ -25,8 +25,7 @@ def draft_of(path: Path, *, alone: bool = False) -> Iterator[Path]:
         draft = path.with_name(f".{path.name}.draft") if alone else _unique(path)
         try:
             yield draft
-            if not alone:
-                draft.chmod(0o666 & ~_umask())  # such files are made for their owner alone
+            draft.chmod(0o666 & ~_umask())  # safetensors and tempfile make them for their owner alone
             on_disk(draft)
             draft.replace(path)
             with suppress(OSError):  # of a file system that has no such thing

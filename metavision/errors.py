@@ -32,14 +32,14 @@ class Lost(MetavisionError):
 class LeftBehind(Lost):
     """The others are gone, and this process does not know why; whoever watches them tells so by its exit code."""
 
-    exit_code = 3
+    exit_code = 4
 
 
 class Told(MetavisionError):
     """A failure of which another process has told already."""
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("see above")
+        super().__init__(f"a process ended with exit code {exit_code}, and said why")
         self.exit_code = exit_code
 
 

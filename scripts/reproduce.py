@@ -30,7 +30,7 @@ from metavision.records.run import Run
 WORK = ROOT / "build" / "reproduce"
 BUDGETS = ("short", "full")  # the second is more than the first
 LEAST = 20.0  # seconds that a run is worth starting for
-GRACE = 20.0  # seconds that a run has to write its checkpoint in
+GRACE = 120.0  # seconds at most that a run has to end its step, with a validation, and write its checkpoint in
 HEAVY = ("resnet12", "conv512")  # backbones that a CPU needs hours for, even at the short budget
 
 
@@ -89,10 +89,11 @@ def follow(course: Course, names: Sequence[str], begun: float) -> Iterator[Repor
     logs = course.work / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for name in names:
-        left = begun + course.seconds - GRACE - time.monotonic()
+        grace = min(GRACE, course.seconds / 10)
+        left = begun + course.seconds - grace - time.monotonic()
         if left < min(LEAST, course.seconds / 10):
             return
-        report = call(name, course.command(name), left, log=logs / f"{name}.txt", env=environment(), grace=GRACE)
+        report = call(name, course.command(name), left, log=logs / f"{name}.txt", env=environment(), grace=grace)
         if report.rc == 0:
             for folder in sorted(course.outputs(name).glob("*/seed*")):
                 keep(Run(folder), course.stored)

@@ -54,7 +54,10 @@ def main(words: list[str] | None = None) -> int:
         return 0
     from metavision.cli.guard import guarded
 
-    return guarded(lambda: _run(words[0], words[1:]), advice=INTERRUPTED.get(words[0], ""))
+    advice = INTERRUPTED.get(words[0], "")
+    if any(word.startswith("rerun=") for word in words):  # which would begin anew, however often
+        advice = advice.replace("same command", "same command without rerun")
+    return guarded(lambda: _run(words[0], words[1:]), advice=advice)
 
 
 def _run(verb: str, words: list[str]) -> int:

@@ -49,6 +49,11 @@ def first_to_tell(error: Exception) -> bool:
     return not isinstance(error, Told)
 
 
+def speaks() -> bool:
+    """Whether it falls to this process to say that a signal ended it: not where whoever started it says so."""
+    return not launched() or (_ranks().WATCHED not in os.environ and os.environ["RANK"] == "0")
+
+
 def spread(verb: str, config: Mapping[str, Any]) -> None:
     """Runs this very job in `engine.devices` processes, to its end.
 
@@ -68,7 +73,7 @@ def spread(verb: str, config: Mapping[str, Any]) -> None:
     n = config["engine"]["devices"]
     threads = _threads(config["device"], n)
     with TemporaryDirectory(prefix="metavision-") as place, _surroundings(threads, place):
-        received = _passing_on(place, n)
+        received: list[int] = []
         launch = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -82,13 +87,16 @@ def spread(verb: str, config: Mapping[str, Any]) -> None:
             signals_to_handle=",".join(one.name for one in CLOSING),
         )
         try:
+            _pass_on(place, n, received)
             elastic_launch(launch, sys.executable)("-m", "metavision.cli", *_words(verb))
         except ChildFailedError as error:
             raise _failure({rank: found.exitcode for rank, found in error.failures.items()}, n, received) from None
         except SignalException as error:
             ended = error.sigval
         else:
-            return
+            if not received:
+                return
+            ended = signal.Signals(received[-1])  # too late for this job; there may be others
     if ended not in SIGNALS:
         signal.raise_signal(ended)  # as it would have ended a single process
     raise Interrupted(ended)
@@ -103,9 +111,10 @@ def _failure(codes: Mapping[int, int], n: int, received: Sequence[int]) -> BaseE
     for rank, code in own.items():
         if code < 0:
             return Lost(f"process {rank + 1} of {n} was ended by {signal.Signals(-code).name}")
+    if received and not own:
+        return Interrupted(received[-1])
     if INTERRUPTED in own.values() or (REQUEUE in codes.values() and not own):
-        alone = signal.SIGINT if own else signal.SIGTERM  # which was sent to one of them
-        return Interrupted(received[-1] if received else alone)
+        return Interrupted(signal.SIGINT if own else signal.SIGTERM)  # which was sent to one of them
     if own:
         return Told(max(own.values()))
     return Lost("a process was ended by SIGTERM") if -signal.SIGTERM in codes.values() else Lost()
@@ -158,14 +167,12 @@ def _surroundings(threads: int, place: str) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _passing_on(place: str, n: int) -> list[int]:
-    """Has signals passed on to the n processes that leave their numbers in a folder; gives those that were.
+def _pass_on(place: str, n: int, received: list[int]) -> None:
+    """Has signals passed on to the n processes that leave their numbers in a folder, and noted as received.
 
     torch would kill them thirty seconds later, which a step or a validation may take.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
-
-    received: list[int] = []
 
     def pass_on(number: int, _: Any) -> None:
         there = [int(path.name) for path in Path(place).iterdir() if path.name.isdigit()]
@@ -179,7 +186,6 @@ def _passing_on(place: str, n: int) -> list[int]:
     if threading.current_thread() is threading.main_thread():
         for one in SIGNALS:
             signal.signal(one, pass_on)
-    return received
 
 
 def _ranks() -> Any:

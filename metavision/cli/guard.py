@@ -35,8 +35,7 @@ def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: No
         return 0
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", interruption.INTERRUPTED)
-        # Whoever started this process beside others says so.
-        return code if devices.launched() else complain(f"{str(error) or 'interrupted'}{advice}", code)
+        return complain(f"{str(error) or 'interrupted'}{advice}", code) if devices.speaks() else code
     except Exception as error:
         if refused := _refused(error):
             heard(refused)

@@ -116,8 +116,10 @@ class Zip:
             for i, name in enumerate(names):
                 about = archive.getinfo(name)
                 _bounded(name, about.file_size, self.place)
-                if about.compress_type == zipfile.ZIP_BZIP2:  # some bytes may unpack to gigabytes, whatever is declared
-                    raise InputError(f"{name} in {self.place} is compressed by bzip2; pack it anew by deflate")
+                # Of others some bytes may unpack to gigabytes, whatever is declared.
+                if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    how = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}.get(about.compress_type, "others")
+                    raise InputError(f"{name} in {self.place} is compressed by {how}; pack it anew by deflate")
                 try:
                     yield i, archive.read(name)
                 except DAMAGE as error:

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from metavision import console
-from metavision.errors import InputError, LeftBehind
+from metavision.errors import InputError, LeftBehind, out_of_memory
 from metavision.interruption import Interrupted
 from metavision.types import P
 
@@ -197,4 +197,6 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # of all backends
+        if out_of_memory(error):
+            raise
         raise LeftBehind from error

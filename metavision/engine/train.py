@@ -179,6 +179,10 @@ class _Trainer:
         resumed = ranks.from_first(lambda: checkpoints.latest(run))
         if resumed is not None:
             self._resume(*resumed)
+            if (
+                resumed[0] != run.checkpoint("last") and ranks.first()
+            ):  # a damaged one, which must not become the previous
+                run.checkpoint("last").unlink(missing_ok=True)
         run.rewind(-1 if resumed is None else self.step)  # a run killed before its first checkpoint may have logged
         observer.started(self.step)
         if resumed is None:
@@ -255,21 +259,31 @@ class _Trainer:
             return
         series = trees.stack(steps)
         finite = torch.isfinite(series["loss"]) & torch.isfinite(series["gradient_norm"])
-        done, self.window, self.before = len(steps), [], []
+        fresh, self.window, self.before = len(self.window), [], []
         row = {"step": self.step, "split": "train"} | {name: float(v[finite].mean()) for name, v in series.items()}
-        if not finite.all():
-            bad = int(finite.logical_not().nonzero()[0])
-            loss = float(series["loss"][bad])
-            what = "the meta-gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-            row["lost_steps"] = self._lose(f"{what} at step {self.step - done + bad + 1}", finite)
-        elif not _finite(self.params):
-            row["lost_steps"] = self._lose(f"the weights are not finite behind step {self.step}", finite)
-        else:
+        sound = _finite(self.params)
+        if sound and finite.all():
             self.lost = 0
-        self.observer.logged(row | {"lr": self.lr}, done * self.plan.meta_batch)
+        else:
+            row["lost_steps"] = self._lose(self._fault(series, finite), finite, sound=sound)
+        self.observer.logged(row | {"lr": self.lr}, fresh * self.plan.meta_batch)
 
-    def _lose(self, what: str, finite: torch.Tensor) -> int:
+    def _fault(self, series: Metrics, finite: torch.Tensor) -> str:
+        """What is wrong with a window of the log."""
+        if finite.all():
+            return f"the weights are not finite behind step {self.step}"
+        bad = int(finite.logical_not().nonzero()[0])
+        loss = float(series["loss"][bad])
+        what = "the meta-gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        return f"{what} at step {self.step - len(finite) + bad + 1}"
+
+    def _lose(self, what: str, finite: torch.Tensor, *, sound: bool) -> int:
         """What follows a window of the log of which not all steps are `finite`; how many came to nothing.
+
+        Args:
+            what: is wrong.
+            finite: by step.
+            sound: whether the weights are finite behind them.
 
         Raises:
             Diverged: training is to stop, or there is no end to it.
@@ -279,7 +293,7 @@ class _Trainer:
         assert last is not None  # there is one from the beginning
         path, found = last
         # Weights can't be what they were before a step whose own figures were finite, but by a checkpoint.
-        skipping = self.plan.on_nan == "skip" and not finite.all()
+        skipping = self.plan.on_nan == "skip" and sound
         self.lost = 0 if skipping and finite.any() else self.lost + 1
         if self.lost > PATIENCE or not (skipping or self.plan.on_nan == "rollback"):
             again = f", {PATIENCE} times in a row" if self.lost > PATIENCE else ""

@@ -11,7 +11,8 @@ WIDTH = "110"  # columns
 INTRODUCTION = """# Commands
 
 What each verb says of itself. Keys of `train`, `evaluate` and `adapt` are on [pages of their own](options/index.md).
-Exit codes: 0 done; 1 failed; 2 bad input, told in one line; 3 `predict` skipped files; 130 interrupted.
+Exit codes: 0 done; 1 failed; 2 bad input, told in one line; 3 `predict` skipped files; 75 ended by a signal, to be
+given again; 130 interrupted ([what to do](faults.md)).
 """
 
 

@@ -131,6 +131,7 @@ def files_too_large(at: Setting, largest: int) -> None:
 def signalled(number: int, code: int) -> Callable[[Setting, int], None]:
     def at_an_operation(at: Setting, n: int) -> None:
         seen = itertools.count()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background has ignored
 
         def strike() -> None:
             if next(seen) == n:
@@ -281,23 +282,28 @@ def a_gradient_that_is_rolled_back(at: Setting, step: int) -> None:
     assert_same_weights(at.world, oracle.world)
 
 
-def weights_that_are_not_finite(at: Setting, step: int) -> None:
-    """Behind a step whose loss and gradient were: no checkpoint has them."""
-    descend = _Trainer._descend
+def weights_that_are_not_finite(policy: str) -> Callable[[Setting, int], None]:
+    """Behind a step whose loss and gradient were: no checkpoint has them, whatever the steps behind it come to."""
 
-    def spoiled(trainer: _Trainer, *rest: Any) -> None:
-        descend(trainer, *rest)
-        if trainer.step == step:
-            with torch.no_grad():
-                next(iter(trainer.params.values())).fill_(float("inf"))
+    def stops(at: Setting, step: int) -> None:
+        descend = _Trainer._descend
 
-    with at.patch.context() as patch:
-        patch.setattr(_Trainer, "_descend", spoiled)
-        at.refused(at.world.train(), 1)
-    for name in ("last", "best"):
-        assert all(torch.isfinite(t).all() for t in checkpoint.read(at.world.checkpoint(name)).meta.params.values())
-    at.kept()
-    at.goes_on()
+        def spoiled(trainer: _Trainer, *rest: Any) -> None:
+            descend(trainer, *rest)
+            if trainer.step == step:
+                with torch.no_grad():
+                    next(iter(trainer.params.values())).fill_(float("inf"))
+
+        with at.patch.context() as patch:
+            patch.setattr(_Trainer, "_descend", spoiled)
+            at.refused(at.world.train(f"engine.on_nan={policy}"), 1)
+        for name in ("last", "best"):
+            weights = checkpoint.read(at.world.checkpoint(name)).meta.params
+            assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+        at.kept()
+        at.goes_on()
+
+    return stops
 
 
 def a_dashboard_that_fails(at: Setting, n: int) -> None:
@@ -468,7 +474,8 @@ KINDS: dict[str, tuple[Callable[[Setting, int], None], list[int]]] = {
     "gradient not finite: stop": (a_gradient_that_stops, list(range(0, STEPS, 2))),
     "gradient not finite: skip": (a_gradient_that_is_skipped, [0, 2, 5, 7, 11]),
     "gradient not finite: rollback": (a_gradient_that_is_rolled_back, [0, 3, 4, 7, 10]),
-    "weights not finite": (weights_that_are_not_finite, [0, 3, 5, 8, 11]),
+    "weights not finite: stop": (weights_that_are_not_finite("stop"), [0, 3, 5, 8, 11]),
+    "weights not finite: skip": (weights_that_are_not_finite("skip"), [0, 3, 5, 6, 11]),
     "dashboard fails": (a_dashboard_that_fails, [0, 1, 3, 6, 9]),
     "clock jumps": (a_clock_that_jumps, [0, 1, 2, 3, 6, 9, 12]),
     "data replaced": (data_that_is_replaced, [1, 4, 6, 9, 11]),

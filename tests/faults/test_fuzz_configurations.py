@@ -178,8 +178,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def once(path: str, name: str) -> Any:
         return load(FileConfigSource("cached", f"file://{path}"), name)
 
-    def loaded(source: FileConfigSource, name: str) -> Any:
-        return copy.deepcopy(replace(once(source.path, name), provider=source.provider))
+    def loaded(source: FileConfigSource, config_path: str) -> Any:
+        return copy.deepcopy(replace(once(source.path, config_path), provider=source.provider))
 
     def made(folder: Path, listing: Any, decoder: Any, about: dict[str, Any], **more: Any) -> None:
         if about["name"] == "glyphs" or decoder.size > 64:
