@@ -96,7 +96,7 @@ def test_one_after_another_until_the_time_is_over_and_none_stops_another(
     monkeypatch.setattr(reproduce, "time", SimpleNamespace(monotonic=lambda: now[0]))
     reports = list(reproduce.follow(replace(course, words=["seed=3"]), [*ASKED, MAML], now[0]))
     assert [report.name for report in reports] == list(ASKED[:3]), "no time is left for a fourth"
-    assert limits == [3580, 2080, 580] and [report.failed for report in reports] == [True, True, False]
+    assert limits == [3480, 1980, 480] and [report.failed for report in reports] == [True, True, False]
     (course.work / "logs" / f"{MAML}.txt").write_text("first\nmetavision: error: no data\n")
     assert reproduce.said(course, reports[0]).endswith("ends in: metavision: error: no data")
     assert reproduce.said(course, reports[2]) == f"{PROTONET}: cut off at its beginning; the same command goes on"
