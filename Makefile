@@ -5,7 +5,7 @@ TOGETHER := -n auto --maxprocesses 8
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow smoke lint types wheel bench results gpu clean
+.PHONY: help setup demo test test-slow smoke lint types wheel bench results reproduce docs gpu clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -50,6 +50,12 @@ bench: setup  ## time the ways to map over tasks, training, adapting and data ag
 
 results: setup  ## write RESULTS.md from conf/experiment and the runs in benchmarks/runs
 	$(BIN)/python scripts/results.py
+
+reproduce: setup  ## train the published numbers that lag most: BUDGET=short|full TIME=minutes make reproduce
+	$(BIN)/python scripts/reproduce.py
+
+docs: setup  ## the documentation as a site in build/site; a broken link is an error
+	$(BIN)/python scripts/docs
 
 gpu: $(if $(wildcard wheels),,setup)  ## tests, benchmarks, profile and pending runs on a CUDA device, in BUDGET seconds
 	$(PYTHON) scripts/gpu.py

@@ -1,11 +1,13 @@
 """From a resolved configuration to objects."""
 
+import inspect
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,13 +26,13 @@ from metavision.data.resident import Resident, resident
 from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import DataSet, Source
 from metavision.data.spec import EpisodeSpec
-from metavision.engine import checkpoint
+from metavision.engine import checkpoint, ranks
 from metavision.engine import device as devices
 from metavision.engine.evaluate import TASKS_AT_ONCE
 from metavision.engine.fitting import Wanted, candidates, fitted
 from metavision.engine.mapping import Mapper
 from metavision.engine.optimizing import spare_the_compiler
-from metavision.engine.schedules import Schedule
+from metavision.engine.schedules import Cooldown, Schedule
 from metavision.engine.tuning import REPAYS, tuned
 from metavision.errors import InputError
 from metavision.records.provenance import code
@@ -38,6 +40,7 @@ from metavision.tracking.base import Tracker
 from metavision.types import Meta
 
 Config = Mapping[str, Any]
+T = TypeVar("T")
 Tasks = Episodes | OwnEpisodes | Minibatches
 
 MOST_TIMED = 8  # tasks on a CPU, where time grows with their number
@@ -47,9 +50,29 @@ def make(node: Mapping[str, Any], **given: Any) -> Any:
     """The object of a node with a `_target_`: nodes below it are made first, `given` are further arguments.
 
     Not Hydra's `instantiate`, which turns a dataclass among the given objects into a configuration.
+
+    Raises:
+        InputError: the target takes other arguments.
     """
     options = {key: _made(value) for key, value in node.items() if key != "_target_"}
-    return locate(node["_target_"])(**options, **given)
+    target = locate(node["_target_"])
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # of what is not written in Python
+        return target(**options, **given)
+    try:
+        signature.bind(**options, **given)
+    except TypeError as error:
+        raise InputError(f"{node['_target_']} can't be made here: {error}") from error
+    return target(**options, **given)
+
+
+def _as(made: T, needed: Sequence[str], what: str, target: str) -> T:
+    """What was made, if it is of use as `what`; a user's own file may name anything."""
+    # Without asking for it, since an attribute may be what is downloaded first.
+    if lacking := [name for name in needed if inspect.getattr_static(made, name, None) is None]:
+        raise InputError(f"{what}._target_ is {target}, which has no {', '.join(lacking)}, so it is no {what}")
+    return made
 
 
 def _made(value: Any) -> Any:
@@ -60,17 +83,19 @@ def _made(value: Any) -> Any:
 
 def dataset(config: Config) -> DataSet:
     """`data`."""
-    return make(config["data"])
+    return _as(make(config["data"]), ("source", "shape"), "data", config["data"]["_target_"])
 
 
 def tracker(config: Config) -> Tracker:
     """`logger`."""
-    return make(config["logger"])
+    return _as(make(config["logger"]), ("start", "log", "finish"), "logger", config["logger"]["_target_"])
 
 
 def schedule(config: Config) -> Schedule:
-    """`schedule`."""
-    return make(config["schedule"])
+    """`schedule`, with `budget.cooldown`."""
+    made = _as(make(config["schedule"]), ("__call__",), "schedule", config["schedule"]["_target_"])
+    share = config["budget"]["cooldown"]
+    return made if share is None else Cooldown(made, share)
 
 
 def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
@@ -83,7 +108,7 @@ def optimizer(config: Config) -> Callable[[list[torch.Tensor]], torch.optim.Opti
     options = dict(config["optimizer"])
     make_optimizer = partial(locate(options.pop("_target_")), **options)
     try:
-        make_optimizer([torch.zeros(1)])
+        _as(make_optimizer([torch.zeros(1)]), ("param_groups",), "optimizer", config["optimizer"]["_target_"])
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer: {error}") from error
     return make_optimizer
@@ -100,7 +125,7 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
     """
     given: dict[str, Any] = {
         "backbone": backbone(config, shape),
-        "problem": make(config["problem"], way=way),
+        "problem": _as(make(config["problem"], way=way), ("loss", "metrics"), "problem", config["problem"]["_target_"]),
     }
     if pretrained(config):
         given["classes"] = classes
@@ -111,7 +136,7 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
         options = {key: value for key, value in options.items() if key != "teacher"}
     if options.get("augment") is not None and config.get("scaling") == "standard":
         raise InputError("algo.augment is of images in [0, 1]; leave out scaling=standard, or set algo.augment=null")
-    learner = make(options, **given)
+    learner = _as(make(options, **given), ("meta_grad", "for_evaluation"), "algo", options["_target_"])
     if not (given["problem"].chance or learner.regresses):
         raise InputError(f"{type(learner).__name__} tells classes apart; to regress numbers takes algo=maml, say")
     adapter = config["engine"].get("adapter")
@@ -130,7 +155,8 @@ def backbone(config: Config, shape: tuple[int, int, int]) -> Backbone:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers without a number, which are refused below
             made = make(config["backbone"], shape=shape)
-    except (ValueError, RuntimeError, ArithmeticError) as error:
+        made = _as(made, ("features", "named_parameters", "norm"), "backbone", config["backbone"]["_target_"])
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"backbone: {error}") from error
     if made.features < 1:
         raise InputError(f"backbone: {made.features} features are none to learn by")
@@ -184,7 +210,7 @@ def augment(config: Config) -> Augment:
 def pixels(config: Config, source: Source, device: torch.device) -> Resident:
     """The pixels of a split, on the device if they fit `engine.data_memory`."""
     budget = config["engine"]["data_memory"]
-    return resident(source, device, None if budget is None else int(budget * 2**30))
+    return resident(source, device, None if budget is None else budget * 2**30)
 
 
 def episodes(
@@ -267,7 +293,8 @@ def train_mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, b
         return kept
     if asked.mapping != "auto" or config["budget"]["steps"] < REPAYS or not meta.params:
         return fitted(learner, meta, sample, asked, train=True)
-    some = tasks.batch(range(min(many, MOST_TIMED) if tasks.device.type == "cpu" else many))
+    share = math.ceil(many / ranks.count())  # of the first process, which measures
+    some = tasks.batch(range(min(share, MOST_TIMED) if tasks.device.type == "cpu" else share))
 
     def step(by: Mapper) -> None:
         by.meta_grad(learner.at(0.0), meta, some)

@@ -5,12 +5,15 @@ the signature of its target, so that a wrong option is found before any work, an
 """
 
 import inspect
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
+from traceback import walk_tb
+from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -31,6 +34,12 @@ class Precision(Enum):
     fp32 = "fp32"
     tf32 = "tf32"
     bf16 = "bf16"
+
+
+class OnNan(Enum):
+    stop = "stop"
+    skip = "skip"
+    rollback = "rollback"
 
 
 class Device(Enum):
@@ -108,6 +117,7 @@ class Budget:
     checkpoint_every: int = MISSING
     log_every: int = MISSING
     patience: int | None = None
+    cooldown: float | None = None
 
 
 @dataclass
@@ -122,7 +132,9 @@ class Engine:
     precision: Precision = Precision.fp32
     prefetch: bool | None = None
     deterministic: bool = False
+    on_nan: OnNan = OnNan.stop
     threads: int | None = None
+    devices: int = 1
     calibration_images: int = 512
     adapter: str | None = None
 
@@ -138,6 +150,7 @@ class Paper:
         link: to that.
         verified: whether it was read in print; false: it is said from memory, so nothing may rest on it.
         note: what a reader of the figure should know besides.
+        tried: what was tried, where our figure misses it.
     """
 
     accuracy: float = MISSING
@@ -146,6 +159,7 @@ class Paper:
     link: str = MISSING
     verified: bool = True
     note: str = ""
+    tried: str = ""
 
 
 @dataclass
@@ -234,10 +248,16 @@ class Adapt:
 def register() -> None:
     """Makes the schemas known to Hydra, at the root, where they do not show up as choices of a group."""
     OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("short", short, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
     store.store(name="evaluate_schema", node=Evaluate)
     store.store(name="adapt_schema", node=Adapt)
+
+
+def short(there: Any, elsewhere: Any, *, _root_: DictConfig) -> Any:
+    """`${short:8,32}`: 8 at the short budget, 32 at every other."""
+    return there if _root_.budget.name == "short" else elsewhere
 
 
 HIDDEN_GROUPS = ("verb", "protocol")  # chosen by other choices, not by the user
@@ -263,15 +283,33 @@ def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
         InputError: the overrides don't fit.
     """
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     register()
     try:
         with hydra.initialize_config_dir(str(folder()), version_base="1.3"):
             return plain(hydra.compose(name, list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(str(error).splitlines()[0]) from error
+    except Exception as error:
+        if not of_composition(error):
+            raise
+        raise InputError(first_line(error)) from error
+
+
+COMPOSERS = ("hydra", "omegaconf", "antlr4", "yaml")  # packages
+
+
+def of_composition(error: BaseException) -> bool:
+    """Whether words could not be composed: Hydra has errors for that, and assertions and slips where it has none."""
+    if type(error).__module__.partition(".")[0] in COMPOSERS:
+        return True
+    if isinstance(error, OSError):
+        return False
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].partition(".")[0] in COMPOSERS
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or what it is."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def folder() -> Path:
@@ -284,13 +322,35 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """A resolved configuration as plain dicts, enums by name.
 
     Raises:
-        InputError: a value is missing.
+        InputError: a value is missing, or what it refers to.
     """
-    if missing := OmegaConf.missing_keys(cfg):
+    try:
+        missing = OmegaConf.missing_keys(cfg)
+        container = {} if missing else OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    except Exception as error:
+        if not of_composition(error):
+            raise
+        where = getattr(error, "full_key", None)
+        raise InputError(f"{where}: {first_line(error)}" if where else first_line(error)) from error
+    missing |= set(_lacking(OmegaConf.get_type(cfg), container, "")) if not missing else set()
+    if missing:
         raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
-    container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def _lacking(schema: Any, node: Any, path: str) -> Iterator[str]:
+    """Keys of a schema that were deleted, or set to something that has no keys."""
+    if not is_dataclass(schema):
+        return
+    for name, hint in get_type_hints(schema).items():
+        here = f"{path}.{name}" if path else name
+        within = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        none = within is not hint  # whether the node may be null
+        if name not in node or (within and not isinstance(node[name], dict | (NoneType if none else dict))):
+            yield here
+        elif isinstance(node[name], dict):
+            yield from _lacking(within, node[name], here)
 
 
 # The least that makes sense, by path.
@@ -306,6 +366,7 @@ _LEAST = {
     "batch": 1,
     "engine.chunk": 1,
     "engine.threads": 1,
+    "engine.devices": 1,
     "engine.calibration_images": 2,
     "episodes": 2,
     "steps": 0,
@@ -328,8 +389,8 @@ def _too_small(config: Mapping[str, Any]) -> Iterator[str]:
     for path in _POSITIVE:
         node, _, key = path.rpartition(".")
         value = (config.get(node, {}) if node else config).get(key)
-        if value is not None and not value > 0:
-            yield f"{path} is {value}; it must be above 0"
+        if value is not None and not 0 < value < math.inf:
+            yield f"{path} is {value}; it must be above 0{'' if value < math.inf else ', and a number'}"
 
 
 # What cannot change a result has no part in a run's identity.
@@ -337,7 +398,7 @@ _BESIDE_THE_RESULT = {
     "": ("seed", "device", "outputs", "rerun", "wait", "logger", "lengths", "references", "paper"),
     "engine": (
         *("mapping", "chunk", "memory", "channels_last", "explicit", "recompute"),
-        *("data_memory", "prefetch", "threads"),
+        *("data_memory", "prefetch", "threads", "devices", "on_nan"),
     ),
     "budget": ("name", "log_every", "checkpoint_every"),
 }
@@ -379,19 +440,30 @@ def check(config: Mapping[str, Any]) -> None:
     """
     faults = [fault for path, node in _targets(config, "") for fault in _faults(path, node)]
     faults += _too_small(config)
+    faults += _unknown_adapter(config)
     if "augment" in config:
-        known = _augment_keys()
-        faults += [
-            f"augment has no option {key}{suggestion(key, known)}" for key in config["augment"] if key not in known
-        ]
+        faults += _wrong_augment(config["augment"])
     if faults:
         raise InputError("; and ".join(faults))
 
 
-def _augment_keys() -> list[str]:
+def _unknown_adapter(config: Mapping[str, Any]) -> Iterator[str]:
+    if (path := config.get("engine", {}).get("adapter")) is not None:
+        try:
+            locate(path)
+        except Exception as error:  # whatever importing the user's module raises
+            yield f"engine.adapter is {path}, which can't be imported: {error}"
+
+
+def _wrong_augment(node: Mapping[str, Any]) -> Iterator[str]:
     from metavision.data.batches import Augment
 
-    return [option.name for option in fields(Augment)]
+    hints = get_type_hints(Augment)
+    for key, value in node.items():
+        if key not in hints:
+            yield f"augment has no option {key}{suggestion(key, hints)}"
+        elif not admits(hints[key], value):
+            yield f"augment.{key} is {value!r}, of type {type(value).__name__}; it must be {describe(hints[key])}"
 
 
 def locate(path: str) -> Any:
@@ -421,7 +493,13 @@ def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     except Exception as error:  # whatever importing the user's module raises
         yield f"{path}._target_ is {node['_target_']}, which can't be imported: {error}"
         return
-    parameters = inspect.signature(target).parameters
+    if not callable(target):
+        yield f"{path}._target_ is {node['_target_']}, which is a {type(target).__name__}, and makes nothing"
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # of classes that are not written in Python
+        return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     hints = _hints(target)
@@ -448,7 +526,7 @@ _LISTS = (Sequence, list, tuple)
 
 
 def admits(hint: Any, value: Any) -> bool:
-    """Whether a plain value fits an annotation; annotations of objects are not judged."""
+    """Whether a plain value fits an annotation; those of other libraries' objects are not judged."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)
@@ -458,6 +536,8 @@ def admits(hint: Any, value: Any) -> bool:
         return isinstance(value, list) and all(admits(get_args(hint)[0], item) for item in value)
     if hint in (int, float):
         return isinstance(value, int | float if hint is float else int) and not isinstance(value, bool)
+    if isinstance(hint, type) and hint.__module__.startswith("metavision."):
+        return isinstance(value, Mapping)  # of which it is made
     plain = hint in (str, bool, type(None)) or origin is Mapping
     return not plain or isinstance(value, origin or hint)
 
@@ -466,6 +546,8 @@ def describe(hint: Any) -> str:
     """An annotation in a user's words."""
     if get_origin(hint) is Literal:
         return " or ".join(str(option) for option in get_args(hint))
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return " or ".join(option.name for option in hint)
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) in _LISTS:

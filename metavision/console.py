@@ -17,6 +17,11 @@ def note(text: str) -> None:
     stderr.print(text, markup=False, soft_wrap=True)
 
 
+def hush() -> None:
+    """From now on nothing is shown: for a process beside another that shows the same."""
+    stderr.quiet = stdout.quiet = True
+
+
 @contextmanager
 def progress_bar(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """A bar that is advanced by calling it; off a terminal, one line at the start."""

@@ -22,6 +22,36 @@ class Diverged(MetavisionError):
     """Training met a loss that is not finite."""
 
 
+class Lost(MetavisionError):
+    """A process of a run that has several is gone."""
+
+    def __init__(self, what: str = "another process of this run has ended, or does not answer") -> None:
+        super().__init__(f"{what}; the same command goes on from the last checkpoint, with any number of processes")
+
+
+class LeftBehind(Lost):
+    """The others are gone, and this process does not know why; whoever watches them tells so by its exit code."""
+
+    exit_code = 4
+
+
+class Told(MetavisionError):
+    """A failure of which another process has told already."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"a process ended with exit code {exit_code}, and said why")
+        self.exit_code = exit_code
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the host or the device had no memory left; known by name, so that torch need not be here."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean maml? there are fomaml, maml, protonet`, to be put behind a message; of many, the likest."""
     known = sorted(known)

@@ -18,12 +18,13 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+import commands
+from commands import ROOT, Report, progress
+
 WORK = ROOT / "build" / "gpu"
 SHARES = {"tests": 3, "bench-train": 8, "bench-data": 1, "profile": 1, "runs": 8}  # of the time, while all have some
 LEAST = 30.0  # seconds that a run is worth starting for
@@ -49,29 +50,6 @@ TINY = {  # of a dry run: the same course in seconds, on the data that needs no 
     "profile": ["--tiny"],
 }  # fmt: skip
 TINY_RUNS = {"protonet-omniglot-5w1s": 50, "maml-omniglot-5w1s": 100_000}  # steps: one comes to its end, one is cut off
-
-
-@dataclass(frozen=True)
-class Report:
-    """What came of a command.
-
-    Args:
-        name: of the part, or of the experiment.
-        rc: exit code; negative: the signal that ended it.
-        seconds: that it took.
-        cut: whether it was told to end, since its time was over.
-        found: its figures.
-    """
-
-    name: str
-    rc: int
-    seconds: float
-    cut: bool
-    found: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> bool:
-        return self.rc != 0 and not self.cut
 
 
 @dataclass(frozen=True)
@@ -155,43 +133,11 @@ def _runs(course: Course, end: float) -> Iterator[Report]:
 
 
 def call(course: Course, name: str, command: Sequence[str], seconds: float) -> Report:
-    """Runs a command, its output in a file, and interrupts it as Ctrl-C does when its time is over."""
-    print(f"{name}: at most {max(seconds, 0):.0f} s", flush=True)
-    begun, cut = time.monotonic(), False
-    with (WORK / "logs" / f"{name}.txt").open("w") as log:
-        log.write(f"$ {' '.join(command)}\n")
-        log.flush()
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=dict(course.env),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # What a shell starts in the background ignores SIGINT, and its children with it.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
-        )
-        try:
-            process.wait(max(seconds, 0))
-        except subprocess.TimeoutExpired:
-            cut = True
-        finally:
-            _end(process, course.grace)
-    report = Report(name, process.returncode, round(time.monotonic() - begun, 1), cut)
-    print(f"{name}: exit code {report.rc} after {report.seconds} s{', cut off' * cut}", flush=True)
-    return report
+    return commands.call(name, command, seconds, log=_log(name), env=course.env, grace=course.grace)
 
 
-def _end(process: subprocess.Popen[bytes], grace: float) -> None:
-    """Ends a command and what it has started: first by SIGINT, upon which a run can be gone on with."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
-    with suppress(ProcessLookupError):  # children that outlived it
-        os.killpg(process.pid, signal.SIGKILL)
+def _log(name: str) -> Path:
+    return WORK / "logs" / f"{name}.txt"
 
 
 def _figures(part: str) -> dict[str, Any]:
@@ -205,41 +151,6 @@ def _figures(part: str) -> dict[str, Any]:
     with suppress(OSError, json.JSONDecodeError):
         return json.loads((WORK / f"{part}.json").read_text())
     return {}
-
-
-def progress(outputs: Path) -> dict[str, Any]:
-    """Where the run below a folder stands, and when it would be done at the pace of the last command that was in it.
-
-    Validations are counted in; the time before the first row, in which kernels are chosen, is not.
-    """
-    for metrics in sorted(outputs.glob("*/seed0/metrics.jsonl")):
-        folder, timed = metrics.parent, []
-        for line in metrics.read_text().splitlines():
-            with suppress(json.JSONDecodeError):  # a line that a kill cut short
-                row = json.loads(line)
-                if row["timing"]:
-                    timed.append((row["step"], row["timing"]["seconds"]))
-        steps = _steps(folder)
-        first = len(timed) - 1
-        while first > 0 and timed[first - 1][1] < timed[first][1]:  # seconds are counted anew by every command
-            first -= 1
-        found: dict[str, Any] = {"step": timed[-1][0] if timed else 0, "steps": steps}
-        if timed and (measured := timed[-1][0] - timed[first][0]):
-            pace = (timed[-1][1] - timed[first][1]) / measured
-            found |= {"measured_steps": measured, "ms_a_step": round(1000 * pace, 3)}
-            found |= {"projected_minutes": round(steps * pace / 60, 2)}
-            found |= {"minutes_to_the_end": round((steps - found["step"]) * pace / 60, 2)}
-        if (folder / "DONE").is_file():
-            result = json.loads((folder / "result.json").read_text())
-            found["result"] = result[result.get("metric", "accuracy")]
-        return found
-    return {}
-
-
-def _steps(folder: Path) -> int:
-    """`budget.steps` of a run's config.yaml, which is read without PyYAML."""
-    lines = (folder / "config.yaml").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines[lines.index("budget:") :] if line.startswith("  steps:"))
 
 
 def _pending(course: Course) -> list[str]:

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -43,11 +43,14 @@ Written by `make results` from `conf/experiment` (a file for each published numb
 - **paper**: as its source prints it; what stands behind its ± differs between papers. † is said from memory, not read
   in print.
 - **ours**: ± is half a 95 % interval over what follows: over the test episodes of one training run, which says nothing
-  of another training run, or over training seeds. "{NONE}": the command has not been run.
+  of another training run, or over training seeds. Below it stands how far it is from a figure that was read in print,
+  in points. "{NONE}": the command has not been run.
 - **untrained, pixels**: the same network untrained, and nearest centroid on pixels, on the same episodes.
 - **tested**: the hash is that of the test images. With `batch` normalisation the queries of an episode help each other
   (transductive).
-- **trained**: `strict` is from the data set's training classes alone, `external` from others, too.
+- **trained**: `short` is a fraction of the paper's steps, as many as a CPU does in some tens of minutes, and cools down
+  over the last half of them; what it misses of a figure says nothing against the method. `strict` is from the data
+  set's training classes alone, `external` from others, too.
 """
 COLUMNS = ("experiment", "backbone", "paper", "ours", "untrained, pixels", "tested", "trained", "command")
 
@@ -87,6 +90,10 @@ class Experiment:
     @property
     def command(self) -> str:
         return f"metavision train experiment={self.path.stem} budget=full{' init=RUN' * self.staged}"
+
+    def config(self, budget: str) -> dict[str, Any]:
+        """Its resolved configuration."""
+        return composed(self.path.stem, budget)
 
     def figure(self) -> str:
         """The paper's, with its source."""
@@ -171,16 +178,23 @@ class Stored:
         how = "transductive" if result["transductive"] else "inductive"
         return f"{size}<br>{result['normalisation']} ({how})<br>split `{result['split_hash'][:SHORT]}`"
 
-    def trained(self) -> str:
-        """For how long, which step was chosen, on what."""
+    def lag(self, experiment: Experiment) -> float | None:
+        """By how many points it falls short of the paper; None: nothing can be said against a figure from memory."""
+        if experiment.paper.get("verified") == "false":
+            return None
+        return float(experiment.paper["accuracy"]) - 100 * self.estimate().mean
+
+    def trained(self, full: int | None) -> str:
+        """For how long, of how many steps of the paper's, which step was chosen, on what."""
         budget, origins = self.config["budget"], [run.read("provenance.json") for run in self.seeds]
         times = [[row["timing"].get("seconds", 0) for row in run.metrics()] for run in self.seeds]
         minutes = [max(seconds, default=0) / 60 for seconds in times]
         machines = dict.fromkeys(f"{o['device']}, {plural(o['threads'], 'thread', 'threads')}" for o in origins)
         chosen, seeds = (", ".join(str(result[key]) for result in self.results) for key in ("step", "seed"))
         return (
-            f"{plural(len(self.seeds), 'seed', 'seeds')}: {seeds}<br>{budget['name']}: {budget['steps']} steps, chosen "
-            f"{chosen}<br>{np.mean(minutes):.0f} min, {'; '.join(machines)}<br>{self.results[0]['track']}"
+            f"{plural(len(self.seeds), 'seed', 'seeds')}: {seeds}<br>{budget['name']}: {budget['steps']} "
+            f"{f'of {full} ' if full else ''}steps, chosen {chosen}<br>"
+            f"{np.mean(minutes):.0f} min, {'; '.join(machines)}<br>{self.results[0]['track']}"
         )
 
     def command(self) -> str:
@@ -193,17 +207,18 @@ class Stored:
 
     def differences(self, experiment: Experiment) -> list[str]:
         """The settings, apart from the budget, that are not the experiment's."""
-        ours, theirs = config.identity(self.config), config.identity(composed(experiment))
+        theirs = config.identity(experiment.config(self.config["budget"]["name"]))
+        ours = config.identity(self.config)
         if experiment.staged and ours["init"] is not None:
             theirs["init"] = ours["init"]
         return list(differing({**ours, "budget": None}, {**theirs, "budget": None}))
 
 
-def composed(experiment: Experiment) -> dict[str, Any]:
-    """Its resolved configuration."""
+@cache
+def composed(experiment: str, budget: str) -> dict[str, Any]:
     config.register()
     with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
-        return config.plain(hydra.compose("train", [f"experiment={experiment.path.stem}"]))
+        return config.plain(hydra.compose("train", [f"experiment={experiment}", f"budget={budget}"]))
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -246,10 +261,10 @@ def pending(experiments: Path, runs: Path) -> list[str]:
     full = {run.key for run in map(Stored.read, folders) if run.config["budget"]["name"] == "full"}
     asked = [Experiment.read(path) for path in experiments.glob("*.yaml")]
     wanted = [e for e in asked if e.key not in full and not e.staged]
-    return [e.path.stem for e in sorted(wanted, key=lambda e: (_worth(e.key), e.path.stem))]
+    return [e.path.stem for e in sorted(wanted, key=lambda e: (worth(e.key), e.path.stem))]
 
 
-def _worth(key: Key) -> tuple[bool, ...]:
+def worth(key: Key) -> tuple[bool, ...]:
     """What is False comes first."""
     known = key.algo in ("maml", "protonet") and key.data in ("omniglot", "miniimagenet") and key.backbone == USUAL
     return not known, (key.way, key.shot) != (5, 1), key.algo != "maml", key.data != "omniglot"
@@ -266,14 +281,18 @@ def _rows(experiment: Experiment, runs: Sequence[Stored]) -> Iterator[list[str]]
     if not runs:
         yield [*first, NONE, "", "", "", f"`{experiment.command}`"]
     for run in runs:
-        cells = _cells(run)
+        cells = _cells(run, experiment.config("full")["budget"]["steps"])
+        if (lag := run.lag(experiment)) is not None:
+            cells[0] += f"<br>{abs(lag):.2f} {'below' if lag > 0 else 'above'}"
         if others := run.differences(experiment):
             cells[0] += f"<br>other settings: {', '.join(f'`{path}`' for path in others)}"
+        if tried := experiment.paper.get("tried"):
+            cells[0] += f"<br>tried: {tried}"
         yield [*first, *cells]
 
 
-def _cells(run: Stored) -> list[str]:
-    return [run.figure(), run.references(), run.tested(), run.trained(), f"`{run.command()}`"]
+def _cells(run: Stored, full: int | None = None) -> list[str]:
+    return [run.figure(), run.references(), run.tested(), run.trained(full), f"`{run.command()}`"]
 
 
 def _other(run: Stored) -> list[str]:

@@ -18,8 +18,14 @@ from metavision.types import Episode, Examples
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the session: what is packed in it depends on nothing that a test changes."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache for the session: what is packed in it depends on nothing that a test changes.
+
+    Processes that test at once share it, since the built-in letters take half a minute to draw.
+    """
+    own = tmp_path_factory.getbasetemp()
+    place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 @pytest.fixture(autouse=True)

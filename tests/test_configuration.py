@@ -25,7 +25,7 @@ FILES = sorted(
 )
 PROTOCOLS = sorted(path.stem for path in (config.folder() / "protocol").glob("*.yaml"))
 FLOORS = [
-    {"types", "trees", "seeds", "errors", "console"},
+    {"types", "trees", "seeds", "errors", "console", "drafts", "interruption"},
     {"functional", "problems", "nn", "records"},
     {"backbones", "rules", "data"},
     {"algorithms"},

@@ -60,14 +60,14 @@ def test_figures_are_printed_as_in_print() -> None:
 
 def test_a_run_is_found_by_its_settings(runs: Path) -> None:
     (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
-    assert row[3] == "96.64 ± 0.39<br>over episodes"
+    assert row[3] == "96.64 ± 0.39<br>over episodes<br>2.06 below<br>other settings: `data.split`, `episode.meta_batch`"
     assert row[-1] == "`metavision train algo=maml data=omniglot budget=short logger=none engine.threads=1`"
-    assert "short: 4000 steps" in row[6] and "batch (transductive)" in row[5] and "other settings" not in row[3]
+    assert "short: 4000 of 60000 steps" in row[6] and "batch (transductive)" in row[5]
 
     seed = runs / STORED.name / "seed0"
     edit(seed / "config.yaml", "filters: 64", "filters: 32")
     (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
-    assert row[3].endswith("<br>other settings: `backbone.filters`")
+    assert row[3].endswith("<br>other settings: `backbone.filters`, `data.split`, `episode.meta_batch`")
 
     edit(seed / "result.json", '"shot": 1', '"shot": 3')
     (row,) = rows(runs, "maml, omniglot, 5-way 3-shot")
@@ -83,7 +83,9 @@ def test_of_several_seeds_the_interval_is_over_seeds(runs: Path) -> None:
         changed = {**result, "seed": seed, "accuracy": {**result["accuracy"], "mean": mean}}
         (folder / "result.json").write_text(json.dumps(changed))
     (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
-    assert row[3] == "96.00 ± 12.71<br>over 2 training seeds"  # t of one degree of freedom, 12.706, times 1 / sqrt(1)
+    assert row[3].startswith(
+        "96.00 ± 12.71<br>over 2 training seeds<br>2.70 below"
+    )  # t of one degree of freedom, 12.706, times 1 / sqrt(1)
     assert row[6].startswith("2 seeds: 0, 1") and "train -m algo=maml" in row[-1] and row[-1].endswith("seed=0,1`")
 
     edit(second / "result.json", result["split_hash"], "0" * 16)

@@ -21,15 +21,16 @@ class Conv4(Backbone):
     Reference:
         Matching Networks for One Shot Learning (Vinyals et al., 2016), https://arxiv.org/abs/1606.04080, with
         max-pooling; Model-Agnostic Meta-Learning (Finn et al., 2017), https://arxiv.org/abs/1703.03400, whose Omniglot
-        net takes strides of 2 in their place and averages the last map over its pixels.
+        net takes strides of 2 in their place and averages the last map over its pixels; Rethinking Few-Shot Image
+        Classification (Tian et al., 2020), https://arxiv.org/abs/2003.11539, whose net pools three times and averages.
 
     Args:
         shape: (C, H, W) of the images.
         filters: channels of every block; 64 in most papers, 32 in MAML's mini-ImageNet.
         norm: normalisation policy.
-        downsample: `pool` halves by 2x2 max-pooling, and the last map is flattened; `stride` by the convolution,
-            and the last map is averaged.
+        downsample: `pool` halves by 2x2 max-pooling, `stride` by the convolution.
         pools: how many blocks halve where `downsample` is `pool`; relation networks keep the last maps larger.
+        average: whether the last map is averaged over its pixels, or flattened; by strides it always is averaged.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Conv4(Backbone):
         norm: Policy = "running",
         downsample: Literal["pool", "stride"] = "pool",
         pools: int = BLOCKS,
+        average: bool = False,
     ) -> None:
         super().__init__()
         channels, height, width = shape
@@ -50,19 +52,20 @@ class Conv4(Backbone):
             )
         self.norm = norm
         self.pool, self.pools = downsample == "pool", pools
+        self.average = average or not self.pool
         inputs = [channels] + [filters] * (BLOCKS - 1)
         biased = norm not in ("batch", "running")  # which take any offset out again
         self.convs = nn.ModuleList(
             nn.Conv2d(n, filters, 3, 1 if self.pool else 2, padding=1, bias=biased) for n in inputs
         )
         self.norms = nn.ModuleList(normalisation(norm, filters) for _ in inputs)
-        self.map = (filters, height // 2**pools, width // 2**pools) if self.pool else (filters, 1, 1)
+        self.map = (filters, 1, 1) if self.average else (filters, height // 2**pools, width // 2**pools)
         self.features = math.prod(self.map)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = self._block(x, mask, conv, norm, pool=self.pool and i < self.pools)
-        return x.flatten(1) if self.pool else x.mean((2, 3))
+        return x.mean((2, 3)) if self.average else x.flatten(1)
 
     def _block(self, x: Tensor, mask: Tensor | None, conv: Any, norm: Any, *, pool: bool) -> Tensor:
         if block.applies(x, conv, norm, mask):

@@ -23,8 +23,8 @@ def accuracy(out: HeldOut, y: Tensor) -> dict[str, Any]:
 
     Clopper's and Pearson's, for n / 1.2 trials (a design effect, Survey Sampling (Kish, 1965)), since held-out answers
     are by supports that have most images in common. Found by simulation on one network and tried on another, it held
-    the truth in 95 to 100 and in 90 to 100 of 100 draws, for 1.1 times the width (`benchmarks/adapt.py`). What one more
-    shot brings, which the held-out answers lack, is not added.
+    the truth in 95 to 100 and in 90 to 100 of 100 draws, for 1.1 times the width (`benchmarks/adapt.py`). What one
+    more shot brings, which the held-out answers lack, is not added.
     """
     told = out.logits.argmax(1)
     n = len(out.rows) // out.times

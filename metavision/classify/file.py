@@ -4,7 +4,6 @@ The header holds the format's version, the card, and a SHA-256 of both card and 
 damaged or edited; it is no signature of who wrote it.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metavision.classify.drafts import draft_of, reachable
+from metavision.drafts import draft_of, reachable
+from metavision.engine.checkpoint import digest
 from metavision.errors import InputError
 
 VERSION = 1
@@ -30,7 +30,7 @@ def save(path: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(card, ensure_ascii=False, sort_keys=True)
-    header = {KEY: json.dumps({"version": VERSION, "sha256": _digest(text, whole)}), "card": text}
+    header = {KEY: json.dumps({"version": VERSION, "sha256": digest(text, whole)}), "card": text}
     with draft_of(path) as draft:
         try:
             save_file(whole, draft, metadata=header)
@@ -71,14 +71,6 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "it takes another metavision, or adapt to make it anew"
         )
     text = header.get("card", "")
-    if _digest(text, tensors) != about.get("sha256"):
+    if digest(text, tensors) != about.get("sha256"):
         raise InputError(f"{path} was changed or damaged since it was written: its SHA-256 is another")
     return json.loads(text), tensors
-
-
-def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(card.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from metavision.classify.drafts import draft_of
 from metavision.classify.streaming import Answer
+from metavision.drafts import draft_of
 from metavision.errors import InputError
 
 Write = Callable[[Answer], None]

@@ -42,7 +42,7 @@ metavision VERB --help shows what a verb can be told; --version the version.
 
 def main(words: list[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, 1 (it failed), 2 (bad input), 3 (`predict` skipped some
-    files), 130 (interrupted)."""
+    files), 75 (a signal asked for the end, and the command wants to be given again), 130 (interrupted)."""
     words = sys.argv[1:] if words is None else words
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP.format(verbs="\n".join(f"  {verb:<12}{what}" for verb, what in VERBS.items())), end="")
@@ -54,7 +54,10 @@ def main(words: list[str] | None = None) -> int:
         return 0
     from metavision.cli.guard import guarded
 
-    return guarded(lambda: _run(words[0], words[1:]), advice=INTERRUPTED.get(words[0], ""))
+    advice = INTERRUPTED.get(words[0], "")
+    if any(word.startswith("rerun=") for word in words):  # which would begin anew, however often
+        advice = advice.replace("same command", "same command without rerun")
+    return guarded(lambda: _run(words[0], words[1:]), advice=advice)
 
 
 def _run(verb: str, words: list[str]) -> int:

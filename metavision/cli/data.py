@@ -5,9 +5,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
 from metavision import build, config
@@ -154,7 +152,9 @@ def composed(name: str, options: list[str]) -> Any:
     try:
         with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
             node = OmegaConf.to_container(hydra.compose("train", words).data, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        if not config.of_composition(error):
+            raise
         raise InputError(explain(error, "train", words)) from error
     config.check({"data": node})
     return build.dataset({"data": node})

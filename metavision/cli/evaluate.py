@@ -12,14 +12,14 @@ from omegaconf import DictConfig
 
 from metavision import build, config
 from metavision.algorithms.base import Algorithm
-from metavision.cli import results
+from metavision.cli import devices, results
 from metavision.cli.launch import Done, launch
 from metavision.console import note, progress_bar
 from metavision.data.batches import Episodes
 from metavision.data.episodes import EpisodeSampler
 from metavision.data.own import OwnEpisodes
 from metavision.data.supports import Supports
-from metavision.engine import checkpoint, device, policies
+from metavision.engine import checkpoint, device, policies, ranks
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.embedding import Embedder
 from metavision.engine.evaluate import Fit, evaluate
@@ -27,7 +27,7 @@ from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
 from metavision.records.details import class_rows
 from metavision.records.provenance import code
-from metavision.records.run import Run, run_id
+from metavision.records.run import Onlooker, Run, run_id
 from metavision.records.statistics import estimate
 from metavision.records.tables import table
 from metavision.types import Meta
@@ -49,14 +49,22 @@ def job(cfg: DictConfig) -> Done:
     found = checkpoint.find(path)
     home = path if path.is_dir() else found.parent
     record, made_of = Run(home / "evaluations" / run_id(config.beside(asked))), _made_of(asked, found)
-    with record.locked(wait=True):
-        result = record.read("result.json")
-        if record.done and not asked["rerun"] and result.get("made_of") == made_of:
+
+    def done() -> bool:
+        return record.done and not asked["rerun"] and record.read("result.json").get("made_of") == made_of
+
+    if devices.wanted(asked) and not done():
+        devices.spread("evaluate", asked)
+        return Done(record.read("result.json"), record.folder)
+    with devices.by_first(record.locked(wait=True)):
+        if devices.from_first(done):
             note("this evaluation is finished; rerun=true scores anew")
+            result = record.read("result.json")
         else:
-            result = evaluated(asked, found, record) | {"made_of": made_of}
-            record.write("result.json", result)
-            record.finish()
+            writer = record if ranks.first() else Onlooker(record.folder)
+            result = evaluated(asked, found, writer) | {"made_of": made_of}
+            writer.write("result.json", result)
+            writer.finish()
     results.show(result, record.folder)
     return Done(result, record.folder)
 

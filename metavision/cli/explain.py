@@ -43,11 +43,11 @@ def explain(asked: argparse.Namespace) -> int:
     """The command; its exit code."""
     from metavision.classify import streaming
     from metavision.classify.classifier import Classifier
-    from metavision.classify.drafts import drafts_of, reachable
     from metavision.classify.explaining import page
     from metavision.classify.explaining.explanation import explanations
     from metavision.classify.explaining.saliency import integrated_gradients
     from metavision.classify.originals import originals, places
+    from metavision.drafts import drafts_of, reachable
 
     integrated_gradients()  # is it there?
     if asked.out.exists() and not asked.out.is_dir():

@@ -45,9 +45,9 @@ def export(asked: argparse.Namespace) -> int:
         _there("onnxscript", "onnx", "onnxruntime")
 
     from metavision.classify.classifier import Classifier
-    from metavision.classify.drafts import reachable
     from metavision.classify.exporting import exporting
     from metavision.classify.originals import places
+    from metavision.drafts import reachable
 
     for file in files:
         reachable(file)

@@ -1,11 +1,19 @@
 """Errors at the door: one line for what a user can mend, a traceback for a fault of the program."""
 
+import errno
 import sys
 from collections.abc import Callable
 
-from metavision.errors import MetavisionError
+from metavision import interruption
+from metavision.cli import devices
+from metavision.errors import MetavisionError, out_of_memory
 
-INTERRUPTED = 130  # exit code
+# What a disk, a quota or a right refuses: a person can mend it, and a traceback would say no more.
+REFUSALS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "ESTALE")
+    if hasattr(errno, name)
+}
 
 
 def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: None, advice: str = "") -> int:
@@ -17,21 +25,37 @@ def guarded(work: Callable[[], int], heard: Callable[[str], None] = lambda _: No
         advice: what to say after an interruption.
     """
     try:
-        return work()
+        with interruption.heard():
+            return work()
     except MetavisionError as error:
         heard(_one_line(str(error)))
-        return complain(str(error), error.exit_code)
+        return complain(str(error), error.exit_code) if devices.first_to_tell(error) else error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         sys.stderr.close()
         return 0
-    except KeyboardInterrupt:
-        return complain(f"interrupted{advice}", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        code = getattr(error, "exit_code", interruption.INTERRUPTED)
+        return complain(f"{str(error) or 'interrupted'}{advice}", code) if devices.speaks() else code
     except Exception as error:
+        if refused := _refused(error):
+            heard(refused)
+            return complain(refused, 2)
         from metavision.console import stderr
 
         heard(_one_line(f"{type(error).__name__}: {error}"))
+        stderr.quiet = not devices.first_to_tell(error)
         stderr.print_exception(suppress=_foreign())
         return 1
+
+
+def _refused(error: Exception) -> str | None:
+    """A line for what the machine would not give; None: it is no such error."""
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        what = error.filename or "a file"
+        return f"{what} can't be used: {error.strerror}; with that mended, the same command goes on"
+    if out_of_memory(error):
+        return f"there is not enough memory ({error}); a smaller batch, episode, image or network takes less"
+    return None
 
 
 def complain(message: str, exit_code: int) -> int:

@@ -17,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metavision import config
-from metavision.cli import process, results  # noqa: F401 - a worker begins here, before torch
-from metavision.cli.guard import INTERRUPTED, guarded
+from metavision.cli import devices, process, results  # noqa: F401 - a worker begins here, before torch
+from metavision.cli.guard import guarded
 from metavision.console import note, stdout
 from metavision.errors import InputError, suggestion
+from metavision.interruption import INTERRUPTED
 from metavision.records import jobs
 from metavision.records.jobs import Outcome
 from metavision.records.run import Run
@@ -72,13 +73,16 @@ class Task:
             sys.path.append(self.home)
         done: list[Done] = []
         errors: list[str] = []
+        interruptions: list[KeyboardInterrupt] = []
 
         def work() -> int:
             try:
-                done.append(self.job(cfg))
-            except KeyboardInterrupt:  # the command says so, once for all jobs
-                errors.append("interrupted")
-                return INTERRUPTED
+                with devices.joined(str(cfg.device.value)):
+                    done.append(self.job(cfg))
+            except KeyboardInterrupt as error:  # the command says so, once for all jobs
+                errors.append(str(error) or "interrupted")
+                interruptions.append(error)
+                return getattr(error, "exit_code", INTERRUPTED)
             return 0
 
         code = guarded(work, errors.append)
@@ -89,8 +93,8 @@ class Task:
             jobs.write(
                 Sweep.here, hydra_cfg.job.num, Outcome(list(hydra_cfg.overrides.task), folder, code, "".join(errors))
             )
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
+        if interruptions:
+            raise interruptions[0]
         return done[0].objective if done else None
 
 
@@ -100,8 +104,10 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
     Several jobs end in one table of their results, and a list of those that failed.
 
     Raises:
-        InputError: the words can't be composed into a configuration; nothing was run.
+        InputError: the words can't be composed into a configuration, or are many jobs for torchrun; nothing was run.
     """
+    if devices.launched() and {"-m", "--multirun"} & set(words):
+        raise InputError("torchrun would start every job several times; engine.devices=N is for each job of -m")
     config.register()
     task = Task(job, str(Path.cwd()))
     Sweep.here = None
@@ -110,12 +116,14 @@ def launch(verb: str, job: Job, words: list[str]) -> int:
     sys.argv = [f"metavision {verb}", *words]
     try:
         hydra.main(version_base="1.3", config_path=str(config.folder()), config_name=verb)(task)()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(explain(error, verb, words)) from error
     except BrokenPipeError:  # of our output, not of a file
         raise
-    except OSError as error:
-        raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
+    except Exception as error:
+        if config.of_composition(error):
+            raise InputError(explain(error, verb, words)) from error
+        if isinstance(error, OSError):
+            raise InputError(f"{error.filename or 'the output folder'} can't be written: {error.strerror}") from error
+        raise
     finally:
         outcomes: list[Outcome] = _close(Sweep.here) if Sweep.here else []
     return max((*task.codes, *(outcome.exit_code for outcome in outcomes)), default=0)
@@ -176,10 +184,12 @@ def explain(error: Exception, verb: str, words: list[str]) -> str:
         return f"there is no {group}={option}{suggestion(option, error.options)}"
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_key(match[1], verb, words)
+    if not isinstance(error, HydraException | OmegaConfBaseException):  # a slip of Hydra's own, which names no word
+        return f"{shlex.join(words)} can't be composed: {config.first_line(error)}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(cause).splitlines()]
     where = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
-    return f"{where}: {lines[0]}" if where else lines[0]
+    return f"{where}: {config.first_line(cause)}" if where else config.first_line(cause)
 
 
 def unknown_key(key: str, verb: str, words: list[str]) -> str:
@@ -193,8 +203,11 @@ def unknown_key(key: str, verb: str, words: list[str]) -> str:
     try:
         with hydra.initialize_config_dir(str(config.folder()), version_base="1.3"):
             composed = hydra.compose(verb, choices)
-    except (HydraException, OmegaConfBaseException):  # a choice sets what this verb has not
+    except Exception as error:
+        if not config.of_composition(error):
+            raise
+        # A choice sets what this verb has not.
         return f"metavision {verb} has no {key}, which one of {', '.join(choices)} sets"
     node = OmegaConf.select(composed, parent) if parent else composed
-    known = {str(name) for name in node} if isinstance(node, DictConfig) else set()
+    known = {str(name) for name in node if not str(name).startswith("_")} if isinstance(node, DictConfig) else set()
     return f"{parent or f'metavision {verb}'} has no option {last}{suggestion(last, known)}"

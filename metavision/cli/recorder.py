@@ -12,6 +12,9 @@ from metavision.console import note, stderr
 from metavision.records.run import Run
 from metavision.records.statistics import figure
 from metavision.tracking.base import Notice, Tracker
+from metavision.tracking.none import Nothing
+
+TICK = 1e-9  # seconds, the least that a clock is taken to have gone on
 
 
 class Recorder:
@@ -53,7 +56,7 @@ class Recorder:
         self.progress.stop()
         self._await_tracker()
         self.starter.shutdown()
-        self._tell(self.tracker.finish(result, checkpoint))
+        self._tell(self._tracked(lambda: self.tracker.finish(result, checkpoint)))
 
     def started(self, step: int) -> None:
         self.begun = self.last = time.perf_counter()
@@ -68,13 +71,13 @@ class Recorder:
         now = time.perf_counter()
         timing: dict[str, float] = {}
         if tasks:
-            rate = tasks / (now - self.last)
+            rate = tasks / max(now - self.last, TICK)
             timing = {"seconds": now - self.begun, "tasks_per_second": rate, "peak_memory": self.memory()}
         self.last = now
         row = {**row, "timing": timing}
         self.run.append(row)
         self._await_tracker()
-        self.tracker.log(row)
+        self._tell(self._tracked(lambda: self.tracker.log(row)))
         self._show(row)
 
     def tested(self, name: str, done: int, n: int) -> None:
@@ -102,7 +105,15 @@ class Recorder:
     def _await_tracker(self) -> None:
         if self.starting:
             starting, self.starting = self.starting, None
-            self._tell(starting.result())
+            self._tell(self._tracked(starting.result))
+
+    def _tracked(self, work: Callable[[], Notice]) -> Notice:
+        """What a tracker says; one that fails, against its contract, is done without: the file is the truth."""
+        try:
+            return work()
+        except Exception as error:  # of other people's programs
+            self.tracker = Nothing()
+            return f"the dashboard gets no more of this run ({type(error).__name__}: {error}); metrics.jsonl has it all"
 
     def _tell(self, notice: Notice) -> None:
         if notice:

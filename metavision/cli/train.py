@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metavision import config
+from metavision.cli import devices
 from metavision.cli.launch import Done, launch
 from metavision.cli.results import show_finished
 from metavision.console import note
@@ -23,14 +24,17 @@ def job(cfg: DictConfig) -> Done:
     resolved = config.plain(cfg)
     config.check(resolved)
     run = Run(folder(resolved))
-    with run.locked(wait=resolved["wait"]):
-        if run.done and not resolved["rerun"]:
+    if devices.wanted(resolved) and (resolved["rerun"] or not run.done):
+        devices.spread("train", resolved)
+        return Done(run.read("result.json"), run.folder, objective(run))
+    with devices.by_first(run.locked(wait=resolved["wait"])):
+        if devices.from_first(lambda: run.done) and not resolved["rerun"]:
             note("this run is finished; rerun=true runs it afresh")
             return Done(show_finished(run), run.folder, objective(run))
         from metavision.cli.training import run_to_the_end  # torch is not needed to show a result
 
         result = run_to_the_end(resolved, list(HydraConfig.get().overrides.task), run)
-        return Done(result, run.folder, objective(run))
+        return Done(result, run.folder, devices.from_first(lambda: objective(run)))
 
 
 def objective(run: Run) -> float:

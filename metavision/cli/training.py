@@ -1,6 +1,7 @@
 """The course of one run: build, train, test, record."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from metavision.console import note
 from metavision.data.guard import disjoint
 from metavision.data.own import OwnEpisodes
 from metavision.data.source import DataSet
-from metavision.engine import checkpoint, device, threads
+from metavision.engine import checkpoint, device, ranks, threads
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.choosing import chosen
+from metavision.engine.sharing import Share
 from metavision.engine.testing import Contender, test
 from metavision.engine.train import Plan, train
 from metavision.errors import InputError, suggestion
 from metavision.records.provenance import provenance
-from metavision.records.run import Run
+from metavision.records.run import Onlooker, Run
 from metavision.records.selection import RULES
 from metavision.seeds import generator, seed
+from metavision.tracking.none import Nothing
 from metavision.types import Meta
 
 EPISODE_SEED = 0  # of validation and test: the same episodes whatever the run's seed, so that runs can be paired
@@ -42,11 +45,11 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     """
     if unknown := set(config["references"]) - set(REFERENCES):
         raise InputError(f"there is no reference {min(unknown)}{suggestion(min(unknown), REFERENCES)}")
-    engine = config["engine"]
+    engine, run = config["engine"], run if ranks.first() else Onlooker(run.folder)
     place = device.resolve(config["device"])
     # A run goes on as it was begun, with the same bits, even where another measurement would choose otherwise.
-    goes_on = run.checkpoint("last").is_file() and not config["rerun"]
-    begun = run.read("provenance.json") if goes_on else {}
+    goes_on = ranks.from_first(lambda: any(run.folder.glob("checkpoints/*.safetensors"))) and not config["rerun"]
+    begun = ranks.from_first(lambda: run.read("provenance.json")) if goes_on else {}
     number = engine["threads"] or _threads(begun)
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=number)
     data = build.dataset(config)
@@ -57,6 +60,7 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     origin = provenance() | {
         "device": device.name(place),
         "threads": torch.get_num_threads(),
+        "processes": ranks.count(),
         "execution": execution,
         "pretrained": plan.about["pretrained"],
     }
@@ -66,19 +70,24 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     run.write("overrides.txt", "\n".join(overrides) + "\n")
     run.write("provenance.json", origin)
     recorder = Recorder(
-        run, build.tracker(config), plan.steps, plan.tester.problem.metric, partial(device.peak_memory, place)
+        run,
+        build.tracker(config) if ranks.first() else Nothing(),
+        plan.steps,
+        plan.tester.problem.metric,
+        partial(device.peak_memory, place),
     )
     result: dict[str, Any] = {}
     note(f"run: {run.folder}")
     note(_in_words(plan, place))
     try:
         recorder.open(config, origin)
-        selected = chosen(plan, train(plan, run, recorder), checkpoint.find(run.folder))
+        trained = train(plan, run, recorder)
+        selected = chosen(plan, trained, ranks.from_first(lambda: checkpoint.find(run.folder)))
         result = _tested(config, data, plan, selected, run, recorder)
         run.write("result.json", result)
         run.finish()
     finally:
-        recorder.close(result, checkpoint.find(run.folder) if result else None)
+        recorder.close(result, checkpoint.find(run.folder) if result and ranks.first() else None)
     results.show(result, run.folder)
     return result
 
@@ -107,10 +116,11 @@ def plan_of(
     ancestors = ancestry.ancestors(config, sources)
     inherited = {name for about in ancestors for name in about["trained_on"]}
     own, pretrained = set(tasks.source.class_hashes), _pretrained(learner, ancestors)
-    meta = _start(config, learner, place)
+    share, meta = Share(tasks, config["episode"]["meta_batch"]), _start(config, learner, place)
     if not meta.params and budget["steps"]:
         raise InputError("this algorithm on this backbone has nothing to learn; budget.steps=0 tests it as it is")
     _same_outputs(config, meta, tester)
+    mapper = build.train_mapper(config, learner, meta, tasks, begun or {})
     return Plan(
         algorithm=learner,
         tester=tester,
@@ -119,10 +129,11 @@ def plan_of(
         schedule=schedule,
         train=tasks,
         validation=validation,
-        train_mapper=build.train_mapper(config, learner, meta, tasks, begun or {}),
+        # What waits for other processes is not mapped.
+        train_mapper=replace(mapper, strategy="loop") if share.of_images else mapper,
         fit=partial(build.mapper, config),
         prefetch=_prefetch(config, tasks),
-        meta_batch=config["episode"]["meta_batch"],
+        meta_batch=share.meta_batch,
         steps=budget["steps"],
         validate_every=budget["validate_every"],
         checkpoint_every=budget["checkpoint_every"],
@@ -131,12 +142,14 @@ def plan_of(
         patience=budget["patience"],
         keep_best=config["selection"] == "best",
         clip=config["clip"],
+        on_nan=config["engine"]["on_nan"],
         calibration_images=config["engine"]["calibration_images"],
         seed=config["seed"],
         about={
             "config": dict(config),
             "shape": list(data.shape),
             "split_hash": tasks.source.fingerprint,
+            "validation_split_hash": validation.source.fingerprint,
             "trained_on": sorted({*tasks.source.class_hashes, *inherited}),
             "classes": classes,
             "track": "external" if inherited - own or pretrained else "strict",
@@ -220,4 +233,14 @@ def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
 def _in_words(plan: Plan, place: torch.device) -> str:
     engine = f"engine: {device.name(place)}, {torch.get_num_threads()} threads, {plan.train_mapper}"
     data = ", ".join(f"{tasks.source.split} {tasks.where}" for tasks in (plan.train, plan.validation))
-    return f"{engine}\ndata: {plan.train.source.name}, {data}"
+    lines = [engine, f"data: {plan.train.source.name}, {data}"]
+    if ranks.count() > 1:
+        what = "the images of a step" if plan.share.of_images else "the tasks of a step"
+        lines.append(f"processes: {ranks.count()}, which share {what}{_idle(plan)}")
+    return "\n".join(lines)
+
+
+def _idle(plan: Plan) -> str:
+    if not (idle := plan.share.idle):
+        return ""
+    return f"; {idle} without work but in evaluations, since episode.meta_batch is {plan.meta_batch}"

@@ -120,20 +120,24 @@ def _cut(spec: EpisodeSpec, sizes: Sizes, chosen: np.ndarray, classes: np.ndarra
     labels = np.where(column < way, column, -1)
     ends = [sizes.shot, sizes.shot + sizes.query, sizes.shot + sizes.query + spec.unlabelled * sizes.present]
     first, second, third = (end[..., None] for end in ends)
-    support = _flat(chosen, labels, place < first)
+    # Supports that may lack classes have a mask in any company: it is by the mask that such classes are left out.
+    support = _flat(chosen, labels, place < first, masked=spec.sizes != "fixed")
     query = _flat(chosen, labels, (first <= place) & (place < second))
     rest = _flat(chosen, labels, (second <= place) & (place < third)) if spec.unlabelled else None
     return Draw(support, query, rest, classes)
 
 
-def _flat(chosen: np.ndarray, labels: np.ndarray, kept: np.ndarray) -> Rows:
-    """(T, k, n) images of which some are kept, as (T, m) rows, padded to the episode with the most."""
+def _flat(chosen: np.ndarray, labels: np.ndarray, kept: np.ndarray, *, masked: bool = False) -> Rows:
+    """(T, k, n) images of which some are kept, as (T, m) rows, padded to the episode with the most.
+
+    Without a mask where none needs padding, unless it is to be `masked`.
+    """
     tasks = len(chosen)
     kept = np.broadcast_to(kept, chosen.shape).reshape(tasks, -1)
     number = kept.sum(1)
     most = int(number.max(initial=0))
     label = np.broadcast_to(labels[:, None], chosen.shape[1:]).reshape(-1)
-    if (number == most).all():
+    if (number == most).all() and not masked:
         return Rows(
             chosen.reshape(tasks, -1)[kept].reshape(tasks, most),
             np.broadcast_to(label, kept.shape)[kept].reshape(tasks, most),

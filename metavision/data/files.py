@@ -3,6 +3,7 @@
 import errno
 import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -14,8 +15,21 @@ from typing import Protocol
 from metavision.errors import InputError
 
 Content = bytes | Path  # what a decoder can open
-# What Python's readers of archives raise on damaged ones, and on encrypted ones (RuntimeError).
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError)
+LARGEST = 2**29  # bytes of a file in an archive; more is a mistake or an attack, and would fill the memory
+# What Python's readers of archives raise on damaged ones, and on encrypted ones (RuntimeError): their own errors, those
+# of the compressions, and, where a header says what can't be, those of whatever they do with it.
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError),
+    *(struct.error, ValueError, LookupError, ArithmeticError),
+)
+
+
+# Headers of a tar that speak of the next one, and are read into memory; and the most that they may say, in bytes.
+SPOKEN = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE),
+    tarfile.SOLARIS_XHDTYPE,
+)
+LONGEST = 2**20
 
 
 class Files(Protocol):
@@ -100,6 +114,12 @@ class Zip:
     def read(self, names: Sequence[str]) -> Iterator[tuple[int, Content]]:
         with self._opened() as archive:
             for i, name in enumerate(names):
+                about = archive.getinfo(name)
+                _bounded(name, about.file_size, self.place)
+                # Of others some bytes may unpack to gigabytes, whatever is declared.
+                if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    how = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}.get(about.compress_type, "others")
+                    raise InputError(f"{name} in {self.place} is compressed by {how}; pack it anew by deflate")
                 try:
                     yield i, archive.read(name)
                 except DAMAGE as error:
@@ -127,6 +147,7 @@ class Tar:
         wanted = {name: i for i, name in enumerate(names)}
         for archive, member in self._walk():
             if (i := wanted.get(member.name.removeprefix("./"))) is not None:
+                _bounded(member.name, member.size, self.place)
                 try:
                     file = archive.extractfile(member)
                     assert file is not None  # a regular file
@@ -149,6 +170,13 @@ class _Member(tarfile.TarInfo):
     """A header in a tar; one that is damaged or cut off is an error, where tarfile takes it for the archive's end."""
 
     @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in SPOKEN and member.size > LONGEST:
+            raise tarfile.InvalidHeaderError(f"a name or note of {member.size} bytes")  # type: ignore[attr-defined]
+        return member
+
+    @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
         try:
             return super().fromtarfile(archive)
@@ -163,6 +191,11 @@ def _is_tar(place: Path) -> bool:
         return tarfile.is_tarfile(place)
     except DAMAGE:
         return False
+
+
+def _bounded(name: str, size: int, place: Path) -> None:
+    if size > LARGEST:
+        raise InputError(f"{name} in {place} unpacks to {size / 1e9:.3g} GB, which is too much for an image; remove it")
 
 
 def hidden(part: str) -> bool:

@@ -64,6 +64,11 @@ class Minibatches:
         """Batches `indices` as if each were a task: x (T, size, C, H, W), y (T, size)."""
         return trees.stack([self[i] for i in indices])
 
+    def part(self, i: int, images: range) -> Examples:
+        """Of batch i, as if it were the only task, the images at some places: x (1, n, C, H, W), y (1, n)."""
+        whole = self[i]
+        return Examples(*(tensor[None, images.start : images.stop] for tensor in (whole.x, whole.y)))
+
     def pool(self, n: int) -> Tensor:
         """n images (n, C, H, W) of the split."""
         return spread(self.images, len(self.source), n)

@@ -28,6 +28,8 @@ from metavision.errors import InputError
 FORMAT = 2  # of the pack's files
 DIGEST = 16  # bytes
 BATCH = 64  # images that a thread takes at a time
+BYTES = 2**26  # of files that a thread takes at a time, unless one alone has more
+SOME = 16  # images whose hashes are compared whenever a pack is opened; `data verify` compares all
 MANY = 100  # images that can't be read, after which it is not worth going on
 
 
@@ -62,11 +64,17 @@ class Pack:
 
     @property
     def remembered(self) -> dict[str, str]:
-        """Split, in words -> the fingerprint it had when it was used first."""
+        """Split, in words -> the fingerprint it had when it was used first.
+
+        Raises:
+            InputError: that is damaged.
+        """
         try:
-            return json.loads((self.folder / "splits.json").read_text(encoding="utf-8"))
+            return dict(json.loads((self.folder / "splits.json").read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
+        except (ValueError, TypeError) as error:
+            raise damaged(self.folder, error) from error
 
     def remember(self, split: str, fingerprint: str) -> None:
         """Writes down the fingerprint of a split.
@@ -134,10 +142,10 @@ def opened(folder: Path) -> Pack:
     """The pack in a folder.
 
     Raises:
-        InputError: a part of it is missing or damaged.
+        InputError: a part of it is missing or damaged, or some images are not those that were packed.
     """
     try:
-        return Pack(
+        pack = Pack(
             folder,
             np.load(folder / "images.npy", mmap_mode="r"),
             np.load(folder / "rows.npy"),
@@ -145,8 +153,24 @@ def opened(folder: Path) -> Pack:
             np.load(folder / "digests.npy"),
             json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
         )
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"the packed data in {folder} is damaged ({error}); remove that folder") from error
+        _check(pack)
+    except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+        raise damaged(folder, error) from error
+    return pack
+
+
+def _check(pack: Pack) -> None:
+    """Raises ValueError where parts are not of one length, or some images have changed."""
+    if not len(pack.rows) == len(pack.labels) == len(pack.digests) == pack.manifest["images"]:
+        raise ValueError("its parts are not of one length")
+    for i in np.linspace(0, len(pack.rows) - 1, SOME).astype(np.int64):
+        if digest(pack.images[pack.rows[i]]) != pack.digests[i].tobytes():
+            raise ValueError(f"image {i} is another than was packed")
+
+
+def damaged(folder: Path, why: Exception) -> InputError:
+    """What to say of a pack that can't be used."""
+    return InputError(f"the packed data in {folder} is damaged ({why}); remove that folder to pack the data anew")
 
 
 def digest(pixels: np.ndarray) -> bytes:
@@ -227,9 +251,24 @@ def _decode(path: Path, listing: Listing, decoder: Decoder, name: str, most: int
 
 
 def _batches(listing: Listing) -> Iterator[list[tuple[int, Content | np.ndarray]]]:
-    contents = listing.read()
-    while batch := list(islice(contents, BATCH)):
+    """A few images, and not many bytes: what an archive unpacks to must not fill the memory."""
+    batch: list[tuple[int, Content | np.ndarray]] = []
+    size = 0
+    for row, content in listing.read():
+        batch.append((row, content))
+        size += _bytes(content)
+        if len(batch) == BATCH or size >= BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
+
+
+def _bytes(content: Content | np.ndarray) -> int:
+    """That are held in memory."""
+    if isinstance(content, np.ndarray):
+        return content.nbytes
+    return 0 if isinstance(content, Path) else len(content)
 
 
 def in_parallel(work: Callable[[Any], int], tasks: Iterator[Any]) -> Iterator[int]:

@@ -6,15 +6,60 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy._core import multiarray, numeric
 
 from metavision.errors import InputError
 
 _SETS = {"set": set, "frozenset": frozenset}
+_KINDS = "biufcSU"  # truth values, numbers and texts
+_NDARRAY = object()  # what stands for numpy's class, which could make arrays of objects of any bytes
+
+
+class _Type:
+    """A type of numbers. numpy's own can be told by a pickle that it holds no objects, where it does."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in _KINDS:
+            raise pickle.UnpicklingError(f"it holds an array of {self.dtype}, which are neither numbers nor texts")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1]
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+class Array(np.ndarray):
+    """An array of numbers or texts that was read from a pickle."""
+
+    def __setstate__(self, state: Any) -> None:
+        *version, shape, kind, fortran, content = state
+        super().__setstate__((*version, shape, _plain(kind), fortran, content))
+
+
+def _plain(kind: Any) -> np.dtype[Any]:
+    if not isinstance(kind, _Type):
+        raise pickle.UnpicklingError("it holds an array of no type")
+    return kind.dtype
+
+
+def _reconstruct(kind: object, *_: object) -> Array:
+    if kind is not _NDARRAY:
+        raise pickle.UnpicklingError("it holds a kind of array that is not numpy's own")
+    return np.ndarray.__new__(Array, (0,), "b")
+
+
+def _scalar(kind: Any, content: bytes) -> Any:
+    return np.frombuffer(content, _plain(kind), 1)[0]
+
+
+def _frombuffer(content: Any, kind: Any, shape: tuple[int, ...], order: Any) -> Any:
+    return np.frombuffer(content, _plain(kind)).reshape(shape, order=order)
+
+
 _ARRAYS = {
-    ("multiarray", "_reconstruct"): multiarray._reconstruct,  # noqa: SLF001
-    ("multiarray", "scalar"): multiarray.scalar,
-    ("numeric", "_frombuffer"): numeric._frombuffer,  # type: ignore[attr-defined]  # noqa: SLF001
+    ("multiarray", "_reconstruct"): _reconstruct,
+    ("multiarray", "scalar"): _scalar,
+    ("numeric", "_frombuffer"): _frombuffer,
 }
 
 
@@ -23,7 +68,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+            return _NDARRAY if name == "ndarray" else _Type
         package, _, last = module.rpartition(".")
         if package in ("numpy.core", "numpy._core") and (last, name) in _ARRAYS:
             return _ARRAYS[last, name]

@@ -1,12 +1,14 @@
 """Checkpoints: one safetensors file that holds all a run needs to go on, and all a reader needs to use the weights.
 
 Tensors are named `params/…`, `buffers/…` and `optimizer/<parameter>/<state>`; everything else is JSON in the header:
-the resolved configuration, the step, and the classes that were trained on.
+the resolved configuration, the step, the classes that were trained on, and a SHA-256 of all that.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metavision import trees
+from metavision.console import note
+from metavision.drafts import draft_of, on_disk
 from metavision.errors import InputError
+from metavision.records.run import Run
 from metavision.types import Meta, P
 
-VERSION = 2
+VERSION, BEFORE = 3, 2  # that which is written, and one that is read, which has no checksum yet
+LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 State = dict[str, dict[str, Tensor]]  # of an optimizer: parameter -> name -> tensor
 
 
@@ -44,18 +50,39 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint whole or not at all."""
+    """Writes a checkpoint whole or not at all.
+
+    Raises:
+        InputError: it can't be written there.
+    """
     named = {
         **{f"params/{name}": t for name, t in checkpoint.meta.params.items()},
         **{f"buffers/{name}": t for name, t in checkpoint.meta.buffers.items()},
         **{f"optimizer/{p}/{name}": t for p, state in checkpoint.optimizer.items() for name, t in state.items()},
     }
-    draft = path.with_suffix(".draft")
-    header = {"metavision": json.dumps({"version": VERSION, **checkpoint.about})}
-    save_file({name: t.detach().cpu().contiguous() for name, t in named.items()}, draft, metadata=header)
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
+    whole = {name: t.detach().cpu().contiguous() for name, t in named.items()}
+    about = json.dumps({"version": VERSION, **checkpoint.about})
+    with draft_of(path, alone=True) as draft:
+        try:
+            save_file(whole, draft, metadata={"metavision": about, "sha256": digest(about, whole)})
+        except SafetensorError as error:
+            raise InputError(f"{path} can't be written: {error}") from error
+        on_disk(draft)
+        if path.name == LAST:
+            _keep(path)
+
+
+def _keep(path: Path) -> None:
+    """Gives the last checkpoint a second name, under which it stays when the next takes the first."""
+    previous = path.with_name(PREVIOUS)
+    previous.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        try:
+            os.link(path, previous)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without second names
+            path.replace(previous)
 
 
 def read(path: Path) -> Checkpoint:
@@ -66,20 +93,47 @@ def read(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("metavision", "null"))
+            header = file.metadata() or {}
+            text = header.get("metavision", "null")
+            about = json.loads(text)
             named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
         raise InputError(f"there is no checkpoint {path}") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} can't be read as a checkpoint: {error}") from error
-    if about is None or about.get("version") != VERSION:
-        found = "no version" if about is None else f"version {about.get('version')}"
+    version = about.get("version") if isinstance(about, dict) else None
+    if version not in (VERSION, BEFORE):
+        found = "no version" if version is None else f"version {version}"
         raise InputError(f"{path} is not a checkpoint of this program: found {found}, {VERSION} is needed")
+    if version == VERSION and header.get("sha256") != digest(text, named):
+        raise InputError(f"{path} is damaged: its SHA-256 is not that which was written")
     optimizer: State = {}
     for name, tensor in _under("optimizer/", named).items():
         parameter, state = name.rsplit("/", 1)
         optimizer.setdefault(parameter, {})[state] = tensor
     return Checkpoint(Meta(_under("params/", named), _under("buffers/", named)), about, optimizer)
+
+
+def latest(run: Run) -> tuple[Path, Checkpoint] | None:
+    """The last whole checkpoint of a run, which says so where that is not the last one; None: there is none yet.
+
+    Raises:
+        InputError: all are damaged.
+    """
+    faults: list[str] = []
+    for path in (run.checkpoint("last"), run.checkpoint("previous")):
+        if path.is_file():
+            try:
+                found = read(path)
+            except InputError as error:
+                faults.append(str(error))
+                continue
+            if faults:
+                note(f"{faults[0]}; the one before it is taken, of step {found.step}")
+            return path, found
+    if faults:
+        raise InputError(f"{'; and '.join(faults)}; rerun=true begins anew")
+    return None
 
 
 def find(run: Path) -> Path:
@@ -92,7 +146,7 @@ def find(run: Path) -> Path:
         return run
     if not run.is_dir():
         raise InputError(f"there is nothing at {run}; a run's folder or a checkpoint is needed")
-    for name in ("best", "last"):  # a run that selects its last step keeps no best
+    for name in ("best", "last", "previous"):  # a run that selects its last step keeps no best
         if (path := run / "checkpoints" / f"{name}.safetensors").is_file():
             return path
     seeds = sorted(str(path.parent.parent) for path in run.glob("*/checkpoints/last.safetensors"))
@@ -127,6 +181,15 @@ def transferred(fresh: P, found: P, path: Path) -> P:
     """
     fits(trees.select(fresh, "backbone"), trees.select(found, "backbone"), path)
     return fresh | {name: p for name, p in found.items() if name in fresh and fresh[name].shape == p.shape}
+
+
+def digest(about: str, tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of a text and of tensors on the CPU, by name. It tells damage; it is no signature."""
+    found = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _under(prefix: str, named: Mapping[str, Tensor]) -> dict[str, Tensor]:

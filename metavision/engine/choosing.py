@@ -5,6 +5,7 @@ from pathlib import Path
 
 from metavision.console import note
 from metavision.engine import checkpoint as checkpoints
+from metavision.engine import ranks
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.evaluate import evaluate
 from metavision.engine.train import Plan
@@ -29,5 +30,7 @@ def chosen(plan: Plan, selected: Checkpoint, path: Path) -> Checkpoint:
     note(f"chosen on {n} validation episodes: {best} ({', '.join(f'{k} {v:.4g}' for k, v in figures.items())})")
     about = {**selected.about, "chosen": {"name": best, "metric": metric, "episodes": n, "validation": figures}}
     found = replace(selected, meta=options[best], about=about)
-    checkpoints.save(path, found)
+    if ranks.first():
+        checkpoints.save(path, found)
+    ranks.barrier()  # whoever ends now must not end the first
     return found

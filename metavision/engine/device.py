@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from metavision.engine import ranks
 from metavision.errors import InputError
 
 THREADS = torch.get_num_threads()  # torch's own choice, which an earlier job of this process may have changed
@@ -22,12 +23,15 @@ def resolve(name: str) -> torch.device:
     """
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if here["cuda"] else "cpu")
+        name = "cuda" if here["cuda"] else "cpu"
     if not here.get(name):
         raise InputError(
             f"device={name} is not here; there is {', '.join(d for d, is_here in here.items() if is_here)}"
         )
-    return torch.device(name)
+    # Of several processes each has its own, by number, since a thread begins with the first device as the current one.
+    return (
+        torch.device(name, torch.cuda.current_device()) if name == "cuda" and ranks.count() > 1 else torch.device(name)
+    )
 
 
 def configure(precision: str, *, deterministic: bool, threads: int | None) -> None:

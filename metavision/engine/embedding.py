@@ -13,6 +13,7 @@ from metavision.algorithms.base import Algorithm
 from metavision.backbones.base import Backbone
 from metavision.data.batches import Episodes
 from metavision.data.images import Features
+from metavision.engine import ranks
 from metavision.nn import functional
 from metavision.nn.folding import folded
 from metavision.types import Inputs, Meta
@@ -95,12 +96,17 @@ def _features(algorithm: Algorithm, meta: Meta, episodes: Episodes, *, autocast:
         backbone, params, buffers = folded(algorithm.backbone, params, buffers, some)
         params, buffers = ({name: _channels_last(t) for name, t in part.items()} for part in (params, buffers))
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-        for start in range(0, size, together):
-            x = episodes.images.take(np.arange(start, min(start + together, size)))
-            z = functional.apply(backbone, params, buffers, Inputs(_channels_last(x)))
-            if start == 0:
-                features = z.new_empty(size, z.shape[1])
-            features[start : start + together] = z
+
+        def embedded(x: Tensor) -> Tensor:
+            return functional.apply(backbone, params, buffers, Inputs(_channels_last(x)))
+
+        features = embedded(some).new_zeros(size, algorithm.backbone.features)
+        for start in ranks.dealt(range(0, size, together)):
+            at = slice(start, min(start + together, size))
+            features[at] = embedded(episodes.images.take(np.arange(size)[at]))
+    ranks.total(
+        features.view(torch.uint8)
+    )  # of bytes that one process has and the others have zeros for: the same bits
     return features
 
 

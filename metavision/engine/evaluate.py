@@ -10,8 +10,10 @@ from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.own import OwnEpisodes
+from metavision.engine import ranks
 from metavision.engine.embedding import Embedder, embeddable, fits
 from metavision.engine.mapping import Mapper
+from metavision.engine.shrinking import Shrinking
 from metavision.types import Episode, Meta, P
 
 TASKS_AT_ONCE = 32  # read from the source together; how many are mapped at once is the mapper's affair
@@ -40,6 +42,8 @@ def evaluate(
 ) -> Scores:
     """Scores of episodes 0 to n - 1.
 
+    Of several processes each scores some of them, and all return all scores.
+
     Where features are functions of their images and episodes use more images than the split has, the split is embedded
     once.
 
@@ -62,15 +66,22 @@ def evaluate(
             metrics = {"loss": algorithm.loss(logits, episode.query), **problem.metrics(logits, episode.query)}
             return metrics, problem.details(logits, episode.query) if details else {}
 
-    rows, classes = [], []
+    def scored(by: Mapper, tasks: Any) -> Any:
+        return by.map(score, meta.params, tasks)
+
+    rows, classes, shrinking = [], [], Shrinking(mapper, train=False)
     with torch.no_grad():
-        for start in range(0, n, together):
+        # Whole batches are dealt out, not episodes, so that every task is in the company that it has in one process.
+        for start in ranks.dealt(range(0, n, together)):
             indices = range(start, min(start + together, n))
-            rows.append(mapper.map(score, meta.params, episodes.batch(indices)))
+            rows.append(shrinking(scored, episodes.batch(indices)))
             if details and isinstance(episodes, Episodes):
                 classes.append(episodes.classes(indices))
             if progress is not None:
                 progress(indices.stop)
+    if ranks.count() > 1:
+        rows = ranks.collected(trees.to(rows, torch.device("cpu")))
+        classes = ranks.collected(classes)
     metrics, found = (
         {name: values.double().cpu().numpy() for name, values in part.items()} for part in trees.concatenate(rows)
     )

@@ -2,6 +2,7 @@
 on to say the same again.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,7 +62,7 @@ class Wanted:
     def bytes(self, place: torch.device) -> int:
         """`memory`, on a device."""
         if self.memory is not None:
-            return int(self.memory * GIB)
+            return int(min(self.memory * GIB, sys.maxsize))
         if place.type == "cuda":
             return int(OF_A_GPU * torch.cuda.get_device_properties(place).total_memory)
         return CPU_MEMORY

@@ -49,13 +49,19 @@ class Cosine:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Times `factor` at each of `milestones`."""
+    """Times `factor` at each of `milestones`.
+
+    Args:
+        of: the length of run that they are of; a run of another length has them in proportion. None: steps as they are.
+    """
 
     milestones: Sequence[int]
     factor: float = 0.1
+    of: int | None = None
 
-    def __call__(self, step: int, steps: int) -> float:  # noqa: ARG002
-        return self.factor ** sum(step >= milestone for milestone in self.milestones)
+    def __call__(self, step: int, steps: int) -> float:
+        length = self.of or steps
+        return self.factor ** sum(step * length >= milestone * steps for milestone in self.milestones)
 
 
 @dataclass(frozen=True)
@@ -83,3 +89,22 @@ class Warmup:
         if step < self.first:
             return (step + 1) / (self.first + 1)
         return self.then(step - self.first, max(steps - self.first, 1))
+
+
+@dataclass(frozen=True)
+class Cooldown:
+    """A schedule, and besides a straight line to 0 over the last `share` of the steps.
+
+    A run far shorter than the paper's ends where its schedule has hardly begun to fall; with a cooldown it comes out as
+    if its schedule had been made for its length (Hägele et al., 2024, https://arxiv.org/abs/2405.18392).
+    """
+
+    of: Schedule
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"budget.cooldown is {self.share}; a share of the steps is above 0 and at most 1")
+
+    def __call__(self, step: int, steps: int) -> float:
+        return self.of(step, steps) * min(1.0, (steps - step) / max(self.share * steps, 1))

@@ -11,6 +11,7 @@ from metavision.algorithms.base import Algorithm
 from metavision.data.batches import Episodes
 from metavision.data.own import OwnEpisodes, OwnSource
 from metavision.data.source import Source
+from metavision.engine import ranks
 from metavision.engine.cost import cost
 from metavision.engine.embedding import Embedder
 from metavision.engine.evaluate import Fit, evaluate
@@ -91,7 +92,9 @@ def test(
             }
             for name in references
         },
-        "cost": cost(trained.algorithm, trained.meta, episodes, autocast=scores["trained"].autocast),
+        "cost": ranks.from_first(
+            lambda: cost(trained.algorithm, trained.meta, episodes, autocast=scores["trained"].autocast)
+        ),
     }
     if unadapted is not None:
         result["before_adaptation"] = estimates["before_adaptation"].as_dict()

@@ -14,6 +14,7 @@ import torch
 
 from metavision import trees
 from metavision.console import note
+from metavision.engine import ranks
 from metavision.engine.device import THREADS
 from metavision.engine.remembered import remembered
 from metavision.engine.train import Plan
@@ -32,6 +33,8 @@ def chosen(plan: Plan) -> int:
     where a run is too short to repay it.
     """
     most = available()
+    if ranks.count() > 1:  # which work at the same time, and what one measures is the others' doing
+        return most
     if most == 1 or plan.steps < REPAYS or not plan.meta.params:
         return most
     tasks = plan.train.batch(range(min(plan.meta_batch, plan.train_mapper.chunk)))  # time is in proportion to chunks

@@ -1,31 +1,40 @@
 """The outer loop: meta-gradients, validation, selection, checkpoints; resumable at any point with the same bits."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import torch
 
-from metavision import trees
+from metavision import interruption, trees
 from metavision.algorithms.base import Algorithm
+from metavision.console import note
 from metavision.data.batches import Episodes
 from metavision.data.minibatches import Minibatches
 from metavision.data.own import OwnEpisodes
 from metavision.engine import checkpoint as checkpoints
+from metavision.engine import ranks
 from metavision.engine.checkpoint import Checkpoint
 from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.mapping import Mapper
 from metavision.engine.optimizing import descend
 from metavision.engine.prefetch import Prefetcher
 from metavision.engine.schedules import Schedule
-from metavision.errors import Diverged
+from metavision.engine.sharing import Share
+from metavision.engine.shrinking import Shrinking
+from metavision.errors import Diverged, InputError
 from metavision.records.run import Run
 from metavision.records.selection import Best
 from metavision.records.statistics import estimate
 from metavision.seeds import seed
 from metavision.types import Meta, Metrics, P
+
+OnNan = Literal["stop", "skip", "rollback"]
+SPLITS_USED = ("split_hash", "validation_split_hash")  # of a plan's `about`
+PATIENCE = 10  # windows of the log that may be lost one after another: what comes once heals, what stays does not
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,10 @@ class Plan:
         patience: validations without a better one after which training stops; None: never.
         keep_best: whether the best validation's checkpoint is kept (else the last one's is).
         clip: largest norm of the meta-gradient; None: no clipping.
+        on_nan: what follows a loss or gradient that is not finite: `stop`; `skip`, the weights stay as they are, which
+            asks the device after every step; `rollback`, weights and optimizer are those of the last checkpoint again,
+            and training goes on with the tasks behind the fault, as in PaLM: Scaling Language Modeling with Pathways
+            (Chowdhery et al., 2022), https://arxiv.org/abs/2204.02311, section 5.1.
         calibration_images: from which statistics are taken where normalisation runs on any.
         seed: of the run.
         about: JSON that goes into every checkpoint.
@@ -74,17 +87,29 @@ class Plan:
     patience: int | None
     keep_best: bool
     clip: float | None
+    on_nan: OnNan
     calibration_images: int
     seed: int
     about: dict[str, Any]
 
-    def batch(self, step: int) -> Any:
-        """The tasks of a step."""
-        return self.train.batch(range(step * self.meta_batch, (step + 1) * self.meta_batch))
+    @property
+    def share(self) -> Share:
+        """What of a step falls to this process."""
+        return Share(self.train, self.meta_batch)
 
-    def meta_grad(self, meta: Meta, tasks: Any, step: int) -> tuple[P, Metrics]:
-        """The direction of a step, and what to log."""
-        return self.train_mapper.meta_grad(self.algorithm.at(step / self.steps), meta, tasks)
+    def batch(self, step: int) -> Any:
+        """The tasks of a step, or this process's share of them."""
+        return self.share.batch(step)
+
+    def meta_grad(self, meta: Meta, tasks: Any, step: int, by: Mapper | None = None) -> tuple[P, Metrics]:
+        """The direction of a step by these tasks, and what to log; of no tasks, zeros and nothing.
+
+        `by` another mapper than the plan's.
+        """
+        if tasks is None:
+            return trees.scale(meta.params, 0.0), {}
+        with self.share.scope():
+            return (by or self.train_mapper).meta_grad(self.algorithm.at(step / self.steps), meta, tasks)
 
 
 class Observer(Protocol):
@@ -108,13 +133,18 @@ def train(plan: Plan, run: Run, observer: Observer) -> Checkpoint:
 
     Raises:
         Diverged: the loss is not finite.
-        InputError: the run's last checkpoint is damaged or does not fit.
+        NoMemory: one task takes more than the device has.
+        InputError: the run's checkpoints are damaged, don't fit, or are of other data.
+        Interrupted: a signal asked for the end; a checkpoint of the last whole step is there.
     """
-    with _batches(plan) as batch:
-        trainer = _Trainer(plan, run, observer, batch)
-        while trainer.step < plan.steps and not trainer.stopped:
+    with _batches(plan) as batch, interruption.patient() as heard:
+        trainer, asked = _Trainer(plan, run, observer, batch), 0
+        while trainer.step < plan.steps and not trainer.stopped and not (asked := ranks.most(heard())):
             trainer.advance()
-    return checkpoints.read(run.checkpoint("best" if plan.keep_best else "last"))
+        if asked:
+            trainer.suspend()
+            raise interruption.Interrupted(asked, agreed=True)
+    return ranks.from_first(lambda: checkpoints.read(run.checkpoint("best" if plan.keep_best else "last")))
 
 
 @contextmanager
@@ -137,14 +167,25 @@ class _Trainer:
         # torch's optimizers want one tensor at least; where there is nothing to learn, no step is taken.
         self.optimizer = plan.optimizer(list(self.params.values()) or [torch.zeros(1)])
         self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
+        # Done again by one process alone, a step within which all wait for each other would never end.
+        self.mapper = Shrinking(plan.train_mapper, train=not plan.share.of_images)
         self.window: list[Metrics] = []  # since the last log; on the device, so that steps need not wait
+        self.before: list[Metrics] = []  # ahead of them, before an interruption; on the CPU, of all processes
+        self.lost = 0  # windows in a row
         self.lr = float("nan")
         self.calibrated: tuple[int, Meta] | None = None  # of a step: for its validation and both checkpoints
-        if resumed := run.checkpoint("last").is_file():
-            self._resume(checkpoints.read(run.checkpoint("last")))
-        run.rewind(self.step if resumed else -1)  # a run killed before its first checkpoint may have logged step 0
+        self.saved = -1  # the step of the last checkpoint
+        # Sent by the first process, since others may see an older file, or none, on a shared disk.
+        resumed = ranks.from_first(lambda: checkpoints.latest(run))
+        if resumed is not None:
+            self._resume(*resumed)
+            if (
+                resumed[0] != run.checkpoint("last") and ranks.first()
+            ):  # a damaged one, which must not become the previous
+                run.checkpoint("last").unlink(missing_ok=True)
+        run.rewind(-1 if resumed is None else self.step)  # a run killed before its first checkpoint may have logged
         observer.started(self.step)
-        if not resumed:
+        if resumed is None:
             self._validate()
             self._save("last")
 
@@ -159,12 +200,19 @@ class _Trainer:
     def advance(self) -> None:
         """One outer step, and what is due after it."""
         plan = self.plan
-        tasks = self.batch(self.step)
-        torch.manual_seed(seed("noise", plan.seed, self.step))  # of what drops at random, also after a resumption
-        grads, logs = plan.meta_grad(self.meta, tasks, self.step)
+        # Of what drops at random, also after a resumption; other draws in every process, as its tasks are others.
+        noise = seed("noise", plan.seed, self.step, *([ranks.number()] if ranks.number() else []))
+
+        def meta_grad(by: Mapper, tasks: Any) -> tuple[P, Metrics]:
+            torch.manual_seed(noise)
+            return plan.meta_grad(self.meta, tasks, self.step, by)
+
+        grads, logs = self.mapper(meta_grad, self.batch(self.step))
+        grads = ranks.average(grads, plan.share.weight)
         norm = trees.norm(grads)
         self.window.append({**logs, "gradient_norm": norm})
-        self._descend(grads, norm)
+        if plan.on_nan != "skip" or not ranks.most(not _finite(self.window[-1])):
+            self._descend(grads, norm)
         self.step += 1
         self.observer.stepped(self.step)
         validating, saving = self._due(plan.validate_every), self._due(plan.checkpoint_every)
@@ -174,6 +222,15 @@ class _Trainer:
             self._validate()
         if validating or saving:
             self._save("last")
+
+    def suspend(self) -> None:
+        """Puts the run away between two steps; what is logged of them is logged when it goes on."""
+        self.before, self.window = self._steps(), []
+        # A step that is not finite shows in the log, which is not due yet; one that is skipped does no harm.
+        sound = _finite(self.params) and (self.plan.on_nan == "skip" or all(map(_finite, self.before)))
+        if self.saved != self.step and sound:
+            self._save("last")
+        note(f"suspended behind step {self.step}, with the checkpoint of step {self.saved}")
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.plan.steps
@@ -187,22 +244,67 @@ class _Trainer:
             parameter.grad = grads[name]
         descend(self.optimizer)
 
-    def _log(self) -> None:
+    def _steps(self) -> list[Metrics]:
+        """What the steps since the last log logged, over all processes; on the CPU."""
         if not self.window:
-            return
-        series = {name: values.double().cpu() for name, values in trees.stack(self.window).items()}
-        finite = torch.isfinite(series["loss"]) & torch.isfinite(series["gradient_norm"])
-        if not finite.all():
-            bad = int(finite.logical_not().nonzero()[0])
-            raise Diverged(self._divergence(self.step - len(self.window) + bad + 1, float(series["loss"][bad])))
-        row = {"step": self.step, "split": "train"} | {name: float(v.mean()) for name, v in series.items()}
-        tasks, self.window = len(self.window) * self.plan.meta_batch, []
-        self.observer.logged(row | {"lr": self.lr}, tasks)
+            return self.before
+        weight, series = self.plan.share.weight, {}
+        if weight:  # one without work has fewer figures
+            series = {name: values.double().cpu() for name, values in trees.stack(self.window).items()}
+        series = ranks.average_logs(series, weight)
+        return self.before + [{name: values[i] for name, values in series.items()} for i in range(len(self.window))]
 
-    def _divergence(self, step: int, loss: float) -> str:
-        last = self.run.checkpoint("last")
+    def _log(self) -> None:
+        if not (steps := self._steps()):
+            return
+        series = trees.stack(steps)
+        finite = torch.isfinite(series["loss"]) & torch.isfinite(series["gradient_norm"])
+        fresh, self.window, self.before = len(self.window), [], []
+        row = {"step": self.step, "split": "train"} | {name: float(v[finite].mean()) for name, v in series.items()}
+        sound = _finite(self.params)
+        if sound and finite.all():
+            self.lost = 0
+        else:
+            row["lost_steps"] = self._lose(self._fault(series, finite), finite, sound=sound)
+        self.observer.logged(row | {"lr": self.lr}, fresh * self.plan.meta_batch)
+
+    def _fault(self, series: Metrics, finite: torch.Tensor) -> str:
+        """What is wrong with a window of the log."""
+        if finite.all():
+            return f"the weights are not finite behind step {self.step}"
+        bad = int(finite.logical_not().nonzero()[0])
+        loss = float(series["loss"][bad])
         what = "the meta-gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-        return f"{what} at step {step} (learning rate {self.lr:g}); the last good checkpoint is {last}"
+        return f"{what} at step {self.step - len(finite) + bad + 1}"
+
+    def _lose(self, what: str, finite: torch.Tensor, *, sound: bool) -> int:
+        """What follows a window of the log of which not all steps are `finite`; how many came to nothing.
+
+        Args:
+            what: is wrong.
+            finite: by step.
+            sound: whether the weights are finite behind them.
+
+        Raises:
+            Diverged: training is to stop, or there is no end to it.
+        """
+        what = f"{what} (learning rate {self.lr:g})"
+        last = ranks.from_first(lambda: checkpoints.latest(self.run))
+        assert last is not None  # there is one from the beginning
+        path, found = last
+        # Weights can't be what they were before a step whose own figures were finite, but by a checkpoint.
+        skipping = self.plan.on_nan == "skip" and sound
+        self.lost = 0 if skipping and finite.any() else self.lost + 1
+        if self.lost > PATIENCE or not (skipping or self.plan.on_nan == "rollback"):
+            again = f", {PATIENCE} times in a row" if self.lost > PATIENCE else ""
+            raise Diverged(f"{what}{again}; the last good checkpoint is {path}, of step {found.step}")
+        if skipping:
+            skipped = int(finite.logical_not().sum())
+            note(f"{what}; {skipped} of {len(finite)} steps are skipped")
+            return skipped
+        self._restore(found)
+        note(f"{what}; back to the weights of step {found.step}, on with the tasks of step {self.step + 1}")
+        return self.step - found.step
 
     def _validate(self) -> None:
         plan, meta = self.plan, self._calibrated()
@@ -225,18 +327,48 @@ class _Trainer:
         return self.calibrated[1]
 
     def _save(self, name: str) -> None:
+        if not ranks.first():
+            return
         moved = self.optimizer.state if name == "last" else {}
         state = {p: moved[tensor] for p, tensor in self.params.items() if tensor in moved}
         optimizer = {p: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for p, s in state.items()}
-        about = {**self.plan.about, "step": self.step, "best": self.best.as_dict()}
+        window = [{key: float(value) for key, value in figures.items()} for figures in self.before]
+        about = {**self.plan.about, "step": self.step, "best": self.best.as_dict(), "window": window}
         checkpoints.save(self.run.checkpoint(name), Checkpoint(self._calibrated(), about, optimizer))
+        if name == "last":
+            self.saved = self.step
 
-    def _resume(self, last: Checkpoint) -> None:
-        checkpoints.fits(self.params, last.meta.params, self.run.checkpoint("last"))
-        self.step, self.best = last.step, Best(**last.about["best"])
+    def _resume(self, path: Path, last: Checkpoint) -> None:
+        checkpoints.fits(self.params, last.meta.params, path)
+        for split in SPLITS_USED:
+            now, then = self.plan.about[split], last.about.get(split)
+            if then not in (None, now):
+                raise InputError(
+                    f"the data has changed since step {last.step} of this run: its {split} is {now}, and was {then}; "
+                    "put it back as it was, or begin anew with rerun=true"
+                )
+        self.step, self.saved, self.best = last.step, last.step, Best(**last.about["best"])
+        self.before = [
+            {key: torch.tensor(value, dtype=torch.float64) for key, value in figures.items()}
+            for figures in last.about.get("window", [])
+        ]
+        self._restore(last)
+        if self.plan.keep_best and self.best.step >= 0 and ranks.first():
+            try:  # now, and not when training is over
+                checkpoints.read(self.run.checkpoint("best"))
+            except InputError as error:
+                raise InputError(f"{error}; what this run selected is lost: rerun=true begins anew") from error
+
+    def _restore(self, last: Checkpoint) -> None:
+        """The weights and the optimizer of a checkpoint."""
         with torch.no_grad():
             for name, parameter in self.params.items():
                 parameter.copy_(last.meta.params[name])
         names = list(self.params)
         state = {i: last.optimizer[name] for i, name in enumerate(names) if name in last.optimizer}
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def _finite(tree: Mapping[str, torch.Tensor]) -> bool:
+    found = [torch.isfinite(tensor).all() for tensor in tree.values()]
+    return not found or bool(torch.stack(found).all())  # one question to the device

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from metavision.console import note
+from metavision.engine import ranks
 from metavision.engine.mapping import Mapper
 from metavision.engine.remembered import remembered
 from metavision.errors import InputError
@@ -40,7 +41,9 @@ def tuned(
         figures = "; ".join(f"{mapper} {1e3 * taken:.0f} ms" for mapper, taken in seconds.items())
         return {"fastest": asdict(fastest), "figures": figures}
 
-    fastest, figures = remembered(setup, measured, lambda found: (Mapper(**found["fastest"]), found["figures"]))
+    fastest, figures = ranks.from_first(
+        lambda: remembered(setup, measured, lambda found: (Mapper(**found["fastest"]), found["figures"]))
+    )
     note(f"engine: {fastest}, as measured for this set-up (a step takes by {figures})")
     return fastest
 

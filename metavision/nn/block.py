@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
+from metavision.nn import shared
 from metavision.nn.mapped import apart, below, mapped, together, transformed
 from metavision.nn.modes import modes
 from metavision.nn.normalisation import EPSILON, Norm
@@ -44,12 +45,13 @@ CACHED = (
 
 
 def applies(x: Tensor, conv: nn.Module, norm: nn.Module, mask: Tensor | None) -> bool:
-    """Whether the formulas are asked for and hold: moments of this batch, that nobody looks at; only vmap."""
+    """Whether the formulas are asked for and hold: moments of this batch alone, that nobody looks at; only vmap."""
     return (
         modes().explicit
         and mask is None
         and isinstance(norm, Norm)
         and norm.mean is None
+        and shared.total() is None
         and not any(layer._forward_pre_hooks or layer._forward_hooks for layer in (conv, norm))  # noqa: SLF001
         and not torch.is_autocast_enabled(x.device.type)
         and (mapped() or not transformed())

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metavision.errors import InputError, suggestion
+from metavision.nn import shared
 
 Policy = Literal["batch", "running", "group", "none"]
 EPSILON = 1e-5
@@ -95,6 +96,8 @@ class NoNorm(nn.Module):
 def moments(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over images and pixels of the unmasked rows of (n, C, H, W): two (C,)."""
     if mask is None:
+        if (total := shared.total()) is not None:
+            return shared.moments(x, total)
         mean = x.mean((0, 2, 3))
         # Not torch.var_mean, which takes thirty times as long on a CPU.
         return mean, (x - mean.view(1, -1, 1, 1)).square().mean((0, 2, 3))

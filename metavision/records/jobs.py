@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metavision.drafts import draft_of
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -29,10 +31,8 @@ class Outcome:
 def write(sweep: Path, number: int, outcome: Outcome) -> None:
     """Whole or not at all."""
     path = sweep / "jobs" / f"{number}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(asdict(outcome), indent=2))
-    draft.replace(path)
+    with draft_of(path, alone=True) as draft:
+        draft.write_text(json.dumps(asdict(outcome), indent=2))
 
 
 def read(sweep: Path) -> list[Outcome]:

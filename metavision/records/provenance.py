@@ -13,6 +13,7 @@ from typing import Any
 import metavision
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pillow", "safetensors", "timm", "wandb")
+DECIDING = ("metavision", "conf", "hydra_plugins")  # folders of a checkout that a result can depend on
 
 
 def provenance() -> dict[str, Any]:
@@ -41,13 +42,14 @@ def code() -> str:
 
 
 def git() -> dict[str, Any] | None:
-    """Commit and whether the tree differs from it; None outside a checkout of this project."""
+    """Commit and whether the package or `conf` differs from it; None outside a checkout of this project."""
     root = Path(metavision.__file__).parent.parent
     if not (root / ".git").exists():
         return None
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *DECIDING)
+        return {"commit": commit, "dirty": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -3,7 +3,7 @@
 outputs/<algo>-<data>-<id>/seed<k>/
     config.yaml  overrides.txt  provenance.json     what was asked for, with which code, on what
     metrics.jsonl                                   the truth about the course of training
-    checkpoints/last.safetensors  best.safetensors
+    checkpoints/last.safetensors  previous.safetensors  best.safetensors
     episodes.npz  result.json  DONE                 the test, in this order
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from metavision.drafts import draft_of
 from metavision.errors import InputError
 
 
@@ -88,21 +89,30 @@ class Run:
         """A text, YAML or JSON file, by its ending."""
         if not isinstance(content, str):
             content = yaml.safe_dump(dict(content), sort_keys=False) if name.endswith(".yaml") else _json(content, 2)
-        draft = self.folder / f"{name}.draft"
-        draft.write_text(content)
-        draft.replace(self.folder / name)
+        with draft_of(self.folder / name, alone=True) as draft:
+            draft.write_text(content)
 
     def write_episodes(self, arrays: Mapping[str, np.ndarray]) -> None:
         (self.folder / "DONE").unlink(missing_ok=True)  # of an evaluation that is made anew
-        draft = self.folder / "episodes.draft.npz"
-        np.savez_compressed(draft, **dict(arrays))  # type: ignore[arg-type] # numpy takes `allow_pickle` for one of them
-        draft.replace(self.folder / "episodes.npz")
+        with draft_of(self.folder / "episodes.npz", alone=True) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type] # numpy takes `allow_pickle` for one
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file; an empty dict if there is none."""
-        with suppress(FileNotFoundError):
-            return json.loads((self.folder / name).read_text())
-        return {}
+        """A JSON file; an empty dict if there is none.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        path = self.folder / name
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:  # no JSON, or no text
+            raise InputError(f"{path} is damaged: {error}; rerun=true makes it anew") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path} is damaged: it holds no object; rerun=true makes it anew")
+        return content
 
     def append(self, row: Mapping[str, Any]) -> None:
         """One line of metrics, on disk when this returns."""
@@ -113,10 +123,10 @@ class Run:
         """All rows; a line that a kill cut short is left out."""
         rows = []
         with suppress(FileNotFoundError):
-            for line in (self.folder / "metrics.jsonl").read_text().splitlines():
+            for line in (self.folder / "metrics.jsonl").read_text(errors="replace").splitlines():
                 with suppress(json.JSONDecodeError):
                     rows.append(json.loads(line))
-        return rows
+        return [row for row in rows if isinstance(row, dict) and "step" in row]
 
     def rewind(self, step: int) -> None:
         """Drops the metrics after a step: those that a resumed run will write again."""
@@ -126,6 +136,28 @@ class Run:
     def finish(self) -> None:
         """The last thing that is written."""
         self.write("DONE", time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
+
+
+class Onlooker(Run):
+    """The folder of a run for a process beside the one that writes: what it is told to write, it does not."""
+
+    def clear(self) -> None:
+        pass
+
+    def write(self, name: str, content: Mapping[str, Any] | str) -> None:
+        pass
+
+    def write_episodes(self, arrays: Mapping[str, np.ndarray]) -> None:
+        pass
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
 
 
 def _json(content: Mapping[str, Any], indent: int | None = None) -> str:

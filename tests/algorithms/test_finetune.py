@@ -245,6 +245,7 @@ def test_pmf_is_its_loop() -> None:
     assert not torch.allclose(algorithm.predict(plain, algorithm.adapt(plain, support), query.inputs), found)
 
 
+@pytest.mark.slow
 def test_pmf_end_to_end_on_a_small_vit_in_timms_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Trained, its rate chosen on validation, recorded, and the same when the checkpoint alone is evaluated."""
     timm = pytest.importorskip("timm")

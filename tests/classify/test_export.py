@@ -120,6 +120,7 @@ def test_torch_answers_as_the_classifier_does(dtype: str, made) -> None:
     assert beside["input"]["dtype"] == dtype
 
 
+@pytest.mark.slow
 def test_weights_of_transformers_as_bytes(made, capsys: pytest.CaptureFixture[str]) -> None:
     classifier = made("vit", "ridge")
     assert main(["export", "x.classifier", "--onnx", "x.onnx", "--torch", "x.pt2", "--int8"]) == 0

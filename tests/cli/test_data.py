@@ -96,6 +96,7 @@ def test_one_line_and_exit_code_2(line: str, capsys: pytest.CaptureFixture[str])
     assert error.startswith("metavision: error: ") and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_photos_is_trained_on_and_tested_across_domains(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ def test_killed_before_its_first_checkpoint_it_begins_anew() -> None:
     assert train("budget.steps=6") == 0
     folder = run_folder()
     whole = rows(folder)
-    for name in ("DONE", "checkpoints/last.safetensors", "checkpoints/best.safetensors"):
+    for name in ("DONE", *(f"checkpoints/{name}.safetensors" for name in ("last", "previous", "best"))):
         (folder / name).unlink()
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text(lines[0])  # the validation before the first step

@@ -326,3 +326,14 @@ def test_an_epoch_of_minibatches_shows_every_image_once() -> None:
     assert not torch.equal(augmented[8].x, batches[8].x) and torch.equal(augmented[8].x, augmented[8].x)
     with pytest.raises(InputError, match="batches of 81 can't be had of the 80 images of toy train"):
         Minibatches(source, images(source), 81, seed=0)
+
+
+def test_an_episode_of_varied_size_is_the_same_alone_and_in_company() -> None:
+    """Also where it lacks classes, which its support says by a mask."""
+    spec = EpisodeSpec(5, 2, 2, sizes="uniform")
+    sampler = EpisodeSampler(toy_source(), spec, seed=0)
+    for i in range(8):
+        alone, together = sampler[[i]].support, sampler[range(8)].support
+        assert alone.mask is not None and together.mask is not None
+        for ours, theirs in ((alone.image, together.image), (alone.label, together.label)):
+            np.testing.assert_array_equal(ours[0][alone.mask[0]], theirs[i][together.mask[i]])

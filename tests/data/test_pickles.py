@@ -66,6 +66,43 @@ def test_what_would_run_is_refused(make: Any, protocol: int, tmp_path: Path) -> 
     assert not (tmp_path / "mark").exists()
 
 
+class Flagless:
+    """A structure of an object that claims to hold none."""
+
+    def __reduce__(self) -> Any:
+        return np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Runs(np.ndarray, (1,), "O", b"AAAAAAAA"),
+        Runs(np.ndarray, (1,), "u1", b"A"),
+        Runs(np.dtype, "O"),
+        Runs(np.dtype, "i4,O"),
+        np.array([1, "a"], dtype=object),
+        np.zeros(2, [("a", "O")]),
+        Runs(np._core.multiarray.scalar, Flagless(), b"AAAAAAAA"),
+        Runs(np._core.numeric._frombuffer, b"AAAAAAAA", Flagless(), (1,), "C"),
+        Runs(np._core.multiarray._reconstruct, np.matrix, (0,), b"b"),
+    ],
+    ids=range(9),
+)
+def test_bytes_never_become_objects(data: Any) -> None:
+    """An array of objects over bytes of the file's choice is an array of pointers of its choice."""
+    with pytest.raises(InputError, match="it can't be read as a pickle of arrays"):
+        load_pickle(pickle.dumps(data, 4), "it")
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_numbers_are_those_that_pickle_reads(protocol: int) -> None:
+    for data in (np.arange(3, dtype=">i4"), np.array(["a", "bé"]), np.float64(2.5), np.array(7, ">f8")):
+        content = pickle.dumps(data, protocol)
+        expected, found = pickle.loads(content), load_pickle(content, "it")
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_codec_that_unpacks_is_refused() -> None:
     import _codecs
 

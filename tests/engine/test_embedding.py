@@ -16,6 +16,7 @@ from metavision.data.spec import EpisodeSpec
 from metavision.engine import embedding
 from metavision.engine.embedding import Embedder, embeddable
 from metavision.engine.evaluate import Scores, evaluate
+from metavision.engine.fitting import Wanted, fitted
 from metavision.engine.mapping import Mapper
 from metavision.functional.distances import squared_euclidean
 from metavision.nn import functional
@@ -65,6 +66,14 @@ def test_features_give_the_scores_that_images_give(name: str, norm: str, monkeyp
         assert ours.keys() == theirs.keys()
         for key in ours:
             np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_mapping_is_chosen_for_features_in_bf16(name: str) -> None:
+    """In a trial run, which is under autocast, too: features in bfloat16 met a solution in float32."""
+    algorithm, meta = calibrated(name)
+    algorithm, meta, tasks = Embedder()(algorithm, meta, episodes(), autocast=True)
+    fitted(algorithm, meta, tasks.batch(range(1)), Wanted(autocast=True), train=False)
 
 
 def test_who_moves_the_backbone_or_normalises_by_batch_is_not_embedded() -> None:

@@ -5,7 +5,8 @@ import warnings
 import pytest
 import torch
 
-from metavision.engine.schedules import Constant, Cosine, Linear, MultiStep, Schedule, Step, Warmup
+from metavision.engine.schedules import Constant, Cooldown, Cosine, Linear, MultiStep, Schedule, Step, Warmup
+from metavision.errors import InputError
 
 
 def warmed(optimizer: torch.optim.Optimizer, then: torch.optim.lr_scheduler.LRScheduler) -> object:
@@ -23,6 +24,7 @@ def warmed(optimizer: torch.optim.Optimizer, then: torch.optim.lr_scheduler.LRSc
         (Constant(), lambda o: torch.optim.lr_scheduler.ConstantLR(o, factor=1.0)),
         (Step(every=3, factor=0.5), lambda o: torch.optim.lr_scheduler.StepLR(o, 3, 0.5)),
         (MultiStep([4, 9], 0.1), lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [4, 9], 0.1)),
+        (MultiStep([2, 5], 0.1, of=10), lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [4, 10], 0.1)),
         (Linear(0.2), lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.2, 20)),
         (Warmup(5, Cosine(0.1)), lambda o: warmed(o, torch.optim.lr_scheduler.CosineAnnealingLR(o, 15, eta_min=0.1))),
         (Cosine(final=0.1), lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 20, eta_min=0.1)),
@@ -35,3 +37,14 @@ def test_factors_are_torchs(ours: Schedule, theirs: object) -> None:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(ours(step, 20))
         optimizer.step()
         scheduler.step()
+
+
+def test_a_cooldown_is_a_schedule_that_then_falls_to_nothing() -> None:
+    of, cooled = Cosine(0.1), Cooldown(Cosine(0.1), 0.25)
+    assert [cooled(step, 100) for step in range(75)] == [of(step, 100) for step in range(75)]
+    assert cooled(80, 100) == pytest.approx(of(80, 100) * 20 / 25)
+    assert Cooldown(Constant(), 1.0)(99, 100) == pytest.approx(0.01) and cooled(100, 100) == 0
+    assert Cooldown(Constant(), 0.5)(0, 1) == 1  # a single step is taken in full
+    for share in (0.0, 1.5):
+        with pytest.raises(InputError, match="a share of the steps"):
+            Cooldown(Constant(), share)

@@ -62,7 +62,9 @@ def test_a_step_done_again_draws_the_same_and_keeps_what_is_no_tensor(recompute:
     torch.testing.assert_close(slope, by_hand)
 
 
-@pytest.mark.parametrize("name", ["maml", "metasgd", "protomaml"])
+@pytest.mark.parametrize(
+    "name", ["maml", *(pytest.param(name, marks=pytest.mark.slow) for name in ("metasgd", "protomaml"))]
+)
 def test_memory_does_not_grow_with_steps_that_are_done_again(name: str) -> None:
     def peak(steps: int, mapper: Mapper) -> int:
         algorithm = built(name, f"algo.steps={steps}", "algo.rule.lr=0.01", "norm=batch", size=32)

@@ -13,11 +13,11 @@ from torch.export import ExportedProgram
 
 import metavision
 from metavision.classify.classifier import Classifier
-from metavision.classify.drafts import draft_of
 from metavision.classify.exporting import formats, int8
 from metavision.classify.exporting.program import program
 from metavision.classify.originals import originals
 from metavision.classify.whole import Whole
+from metavision.drafts import draft_of
 from metavision.errors import InputError
 from metavision.seeds import generator
 
