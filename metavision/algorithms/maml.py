@@ -83,10 +83,12 @@ class MAML(Algorithm):
         def loss(fast: P, kept: P, i: int) -> Tensor:
             weights = {**kept, **fast}
             if self.moves == "head":
-                outputs = self._head(weights, features)
-            else:
-                outputs = self.outputs(weights, meta.buffers, support.inputs, i)
-            return self.problem.loss(self.problem.among(outputs, support), support)
+                return scored(self._head(weights, features), support)
+            seen = self.seen(support, i)
+            return scored(self.outputs(weights, meta.buffers, seen.inputs, i), seen)
+
+        def scored(outputs: Tensor, examples: Examples) -> Tensor:
+            return self.problem.loss(self.problem.among(outputs, examples), examples)
 
         def moved(i: int, fast: P, state: Any, kept: P, rule: P) -> tuple[P, Any]:
             grads = gradient(loss, fast, kept, i, constant=self.first_order)
@@ -97,6 +99,10 @@ class MAML(Algorithm):
             one = partial(moved, i)
             fast, state = step(one, fast, state, kept, rule) if again else one(fast, state, kept, rule)
             yield {**still, **fast}
+
+    def seen(self, support: Examples, step: int) -> Examples:  # noqa: ARG002 - all of it in every one
+        """What of a support an inner step learns from."""
+        return support
 
     def before(self, meta: Meta, support: Examples) -> P:  # noqa: ARG002 - the same for any support
         """The weights that the inner loop begins with."""

@@ -1,14 +1,15 @@
 """Reptile."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 
 from metavision import trees
 from metavision.algorithms.base import Mapper
 from metavision.algorithms.maml import MAML
-from metavision.types import Episode, Meta, Metrics, P, joined
+from metavision.errors import InputError
+from metavision.types import Episode, Examples, Meta, Metrics, P, joined
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -22,15 +23,37 @@ class Reptile(MAML):
     In training a task is all of its examples, support and queries, as Reptile has no queries: set
     `episode.train.shot` and `query` so that they add up to its training shots.
 
-    Differs in that an inner step uses all examples of a task, where the paper's uses small batches of them, and in that
-    the averages of an inner Adam begin afresh in every task, where the authors' code keeps them.
+    Differs in that a small batch of an inner step holds as many of every class, where the paper's is drawn, in that all
+    of a support is learned from in every step of a test, and in that the averages of an inner Adam begin afresh in
+    every task, where the authors' code keeps them.
+
+    Args:
+        batch: how many of a task's examples an inner step sees in training, those at equal distances; their number is
+            rounded so that the batches of some steps are all of them. None: all in every step.
     """
 
     first_order: bool = True
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"algo.batch is {self.batch}; an inner step needs an example at least")
 
     @property
     def exact(self) -> bool:
         return False
+
+    def seen(self, support: Examples, step: int) -> Examples:
+        if self.batch is None:
+            return support
+        # A support lists as many of each class one after another, so equal distances below that meet all classes.
+        every = max(1, round(len(support.x) / self.batch))
+        part = slice(step % every, None, every)
+        return Examples(support.x[part], support.y[part], None if support.mask is None else support.mask[part])
+
+    def for_evaluation(self) -> Self:
+        return replace(super().for_evaluation(), batch=None)
 
     def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
         """The gradient of half the squared distance to the adapted params; what is logged is theirs on the task."""

@@ -24,6 +24,11 @@ def assemble(target: Path) -> None:
     """Writes every page below a folder, which is emptied first."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(ROOT / "docs", target)
+    for page in target.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for name, place in COPIED.items():
+            text = text.replace(f"](../{name})", f"]({place})")
+        page.write_text(text, encoding="utf-8")
     for name, place in COPIED.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         (target / place).write_text(re.sub(r"\(conf/experiment/([^)]+)\.yaml\)", r"(options/experiment.md#\1)", text))

@@ -15,8 +15,12 @@ from tests.conftest import toy_tasks
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def test_the_direction_is_the_way_from_the_mean_of_the_adapted_weights() -> None:
-    algorithm, tasks = built("reptile", "algo.steps=4", "algo.rule.lr=0.02"), toy_tasks(tasks=3)
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_the_direction_is_the_way_from_the_mean_of_the_adapted_weights(every: int) -> None:
+    """With small batches each class is in every one, and some steps see each example once."""
+    tasks = toy_tasks(tasks=3, shot=5, query=5)
+    words = [] if every == 1 else [f"algo.batch={30 // every}"]
+    algorithm = built("reptile", "algo.steps=4", "algo.rule.lr=0.02", *words)
     meta = algorithm.init(generator("reptile"))
     ours, logs = algorithm.meta_grad(meta, tasks, Mapper("loop"))
     adapted, losses = [], []
@@ -24,17 +28,26 @@ def test_the_direction_is_the_way_from_the_mean_of_the_adapted_weights() -> None
         support, query, _ = trees.index(tasks, t)
         net = Net(algorithm, meta.params)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.02, betas=(0.0, 0.999))
-        for _ in range(4):
+        for step in range(4):
+            x, y = (torch.cat(pair)[step % every :: every] for pair in ((support.x, query.x), (support.y, query.y)))
+            assert every == 2 or len(set(torch.bincount(y).tolist())) == 1
             optimizer.zero_grad()
-            F.cross_entropy(net(torch.cat([support.x, query.x])), torch.cat([support.y, query.y])).backward()
+            F.cross_entropy(net(x), y).backward()
             optimizer.step()
         out = net(torch.cat([support.x, query.x]))
         losses.append(F.cross_entropy(out, torch.cat([support.y, query.y])).detach())
         adapted.append({name: p.detach().clone() for name, p in net.named_parameters()})
     for name, p in meta.params.items():
         expected = p - torch.stack([one[name] for one in adapted]).mean(0)
-        torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(logs["loss"], torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_test_learns_from_all_of_a_support() -> None:
+    (support, _, _) = trees.index(toy_tasks(), 0)
+    algorithm = built("reptile", "algo.batch=3")
+    assert len(algorithm.seen(support, 1).y) == 3
+    assert algorithm.for_evaluation().seen(support, 1) is support
 
 
 def test_its_adam_is_torchs() -> None:
