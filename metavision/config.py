@@ -4,6 +4,7 @@ Hydra composes `conf/` and checks types against the schemas here. Whatever is a 
 the signature of its target, so that a wrong option is found before any work, and all wrong ones together.
 """
 
+import errno
 import inspect
 import math
 import types
@@ -302,7 +303,7 @@ def of_composition(error: BaseException) -> bool:
     if type(error).__module__.partition(".")[0] in COMPOSERS:
         return True
     if isinstance(error, OSError):
-        return False
+        return error.errno == errno.ENAMETOOLONG  # of a word that is looked for as a file
     frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].partition(".")[0] in COMPOSERS
 

@@ -58,6 +58,7 @@ CASES = {
     "train augment.mix='7'": "augment.mix is '7', of type str; it must be a number or null",
     "train augment.batch=3": "augment.batch is 3, of type int; it must be Augmentation or null",
     "train algo=maml algo.rule=5": "algo.rule is 5, of type int; it must be Rule",
+    f"train algo={'x' * 300}": "can't be composed",
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
     "train engine.devices=0": "engine.devices is 0; it must be at least 1",
     "train engine.chunk=0": "engine.chunk is 0; it must be at least 1",
