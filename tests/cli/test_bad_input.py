@@ -59,6 +59,8 @@ CASES = {
     "train augment.batch=3": "augment.batch is 3, of type int; it must be Augmentation or null",
     "train algo=maml algo.rule=5": "algo.rule is 5, of type int; it must be Rule",
     f"train algo={'x' * 300}": "can't be composed",
+    "train +episode.train.ways=7": "episode.train has no option ways; did you mean way",
+    "train +episode.x=1 +budget.stepz=3": "episode has no option x",
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
     "train engine.devices=0": "engine.devices is 0; it must be at least 1",
     "train engine.chunk=0": "engine.chunk is 0; it must be at least 1",
