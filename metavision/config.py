@@ -4,6 +4,7 @@ Hydra composes `conf/` and checks types against the schemas here. Whatever is a 
 the signature of its target, so that a wrong option is found before any work, and all wrong ones together.
 """
 
+import errno
 import inspect
 import math
 import types
@@ -302,7 +303,7 @@ def of_composition(error: BaseException) -> bool:
     if type(error).__module__.partition(".")[0] in COMPOSERS:
         return True
     if isinstance(error, OSError):
-        return False
+        return error.errno == errno.ENAMETOOLONG  # of a word that is looked for as a file
     frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].partition(".")[0] in COMPOSERS
 
@@ -332,10 +333,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
             raise
         where = getattr(error, "full_key", None)
         raise InputError(f"{where}: {first_line(error)}" if where else first_line(error)) from error
-    missing |= set(_lacking(OmegaConf.get_type(cfg), container, "")) if not missing else set()
+    schema = OmegaConf.get_type(cfg)
+    missing |= set(_lacking(schema, container, "")) if not missing else set()
     if missing:
         raise InputError(f"a value is needed for {', '.join(sorted(missing))}")
     assert isinstance(container, dict)
+    if beyond := list(_beyond(schema, container, "")):
+        raise InputError("; and ".join(beyond))
     return {str(key): value for key, value in container.items()}
 
 
@@ -345,12 +349,29 @@ def _lacking(schema: Any, node: Any, path: str) -> Iterator[str]:
         return
     for name, hint in get_type_hints(schema).items():
         here = f"{path}.{name}" if path else name
-        within = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        within = _keyed(hint)
         none = within is not hint  # whether the node may be null
         if name not in node or (within and not isinstance(node[name], dict | (NoneType if none else dict))):
             yield here
         elif isinstance(node[name], dict):
             yield from _lacking(within, node[name], here)
+
+
+def _beyond(schema: Any, node: Any, path: str) -> Iterator[str]:
+    """What to say of keys that a schema lacks, as `+` may have added; those at the top are a user's own affair."""
+    if not (is_dataclass(schema) and isinstance(node, dict)):
+        return
+    hints = get_type_hints(schema)
+    for key, value in node.items():
+        if key in hints:
+            yield from _beyond(_keyed(hints[key]), value, f"{path}.{key}" if path else key)
+        elif path:
+            yield f"{path} has no option {key}{suggestion(str(key), hints)}"
+
+
+def _keyed(hint: Any) -> Any:
+    """The dataclass of an annotation that is one, or may be null besides."""
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
 
 
 # The least that makes sense, by path.
