@@ -2,12 +2,24 @@
 
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
 
 from metavision import interruption
 from metavision.interruption import INTERRUPTED, REQUEUE, Interrupted
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses() -> Iterator[None]:
+    """Signals as a shell leaves them to a command in the foreground; in the background it has SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def work(*signals: int, patient: bool, done: list[int]) -> None:
