@@ -58,7 +58,7 @@ CASES = {
     "train augment.mix='7'": "augment.mix is '7', of type str; it must be a number or null",
     "train augment.batch=3": "augment.batch is 3, of type int; it must be Augmentation or null",
     "train algo=maml algo.rule=5": "algo.rule is 5, of type int; it must be Rule",
-    f"train algo={'x' * 300}": "can't be composed",
+    f"train algo={'x' * 5000}": "File name too long",
     "train +episode.train.ways=7": "episode.train has no option ways; did you mean way",
     "train +episode.x=1 +budget.stepz=3": "episode has no option x",
     "train engine.memory=0": "engine.memory is 0.0; it must be above 0",
