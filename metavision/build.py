@@ -75,6 +75,11 @@ def _as(made: T, needed: Sequence[str], what: str, target: str) -> T:
     return made
 
 
+def _part(config: Config, key: str, needed: Sequence[str], **given: Any) -> Any:
+    """What a group makes, if it is of use as such."""
+    return _as(make(config[key], **given), needed, key, config[key]["_target_"])
+
+
 def _made(value: Any) -> Any:
     if isinstance(value, Mapping):
         return make(value) if "_target_" in value else {key: _made(inner) for key, inner in value.items()}
@@ -83,17 +88,19 @@ def _made(value: Any) -> Any:
 
 def dataset(config: Config) -> DataSet:
     """`data`."""
-    return _as(make(config["data"]), ("source", "shape"), "data", config["data"]["_target_"])
+    made: DataSet = _part(config, "data", ("source", "shape"))
+    return made
 
 
 def tracker(config: Config) -> Tracker:
     """`logger`."""
-    return _as(make(config["logger"]), ("start", "log", "finish"), "logger", config["logger"]["_target_"])
+    made: Tracker = _part(config, "logger", ("start", "log", "finish"))
+    return made
 
 
 def schedule(config: Config) -> Schedule:
     """`schedule`, with `budget.cooldown`."""
-    made = _as(make(config["schedule"]), ("__call__",), "schedule", config["schedule"]["_target_"])
+    made: Schedule = _part(config, "schedule", ("__call__",))
     share = config["budget"]["cooldown"]
     return made if share is None else Cooldown(made, share)
 
@@ -125,7 +132,7 @@ def algorithm(config: Config, shape: tuple[int, int, int], way: int, classes: in
     """
     given: dict[str, Any] = {
         "backbone": backbone(config, shape),
-        "problem": _as(make(config["problem"], way=way), ("loss", "metrics"), "problem", config["problem"]["_target_"]),
+        "problem": _part(config, "problem", ("loss", "metrics"), way=way),
     }
     if pretrained(config):
         given["classes"] = classes
@@ -154,8 +161,7 @@ def backbone(config: Config, shape: tuple[int, int, int]) -> Backbone:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers without a number, which are refused below
-            made = make(config["backbone"], shape=shape)
-        made = _as(made, ("features", "named_parameters", "norm"), "backbone", config["backbone"]["_target_"])
+            made: Backbone = _part(config, "backbone", ("features", "named_parameters", "norm"), shape=shape)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"backbone: {error}") from error
     if made.features < 1:

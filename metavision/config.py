@@ -21,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from metavision.errors import InputError, suggestion
+from metavision.errors import InputError, first_line, no_option
 
 
 class Strategy(Enum):
@@ -308,11 +308,6 @@ def of_composition(error: BaseException) -> bool:
     return bool(frames) and frames[-1].partition(".")[0] in COMPOSERS
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, or what it is."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def folder() -> Path:
     """Where the YAML files are: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parent
@@ -366,7 +361,7 @@ def _beyond(schema: Any, node: Any, path: str) -> Iterator[str]:
         if key in hints:
             yield from _beyond(_keyed(hints[key]), value, f"{path}.{key}" if path else key)
         elif path:
-            yield f"{path} has no option {key}{suggestion(str(key), hints)}"
+            yield no_option(path, key, hints)
 
 
 def _keyed(hint: Any) -> Any:
@@ -462,6 +457,7 @@ def check(config: Mapping[str, Any]) -> None:
     faults = [fault for path, node in _targets(config, "") for fault in _faults(path, node)]
     faults += _too_small(config)
     faults += _unknown_adapter(config)
+    faults += _averages_astray(config)
     if "augment" in config:
         faults += _wrong_augment(config["augment"])
     if faults:
@@ -476,13 +472,26 @@ def _unknown_adapter(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"engine.adapter is {path}, which can't be imported: {error}"
 
 
+def _averages_astray(config: Mapping[str, Any]) -> Iterator[str]:
+    """Averages of squares that an outer step puts outside of those it has met may be below 0."""
+    outer = config.get("optimizer", {})
+    if config.get("algo", {}).get("keep") is True and (
+        outer.get("_target_") != "torch.optim.SGD" or outer.get("momentum") or outer.get("lr", 0) > 1
+    ):
+        yield (
+            "algo.keep is true, which takes optimizer=sgd with an lr of 1 at most and momentum=0 (found "
+            f"{outer.get('_target_')}, lr {outer.get('lr')}, momentum {outer.get('momentum')}); algo.keep=false begins "
+            "every task's averages afresh"
+        )
+
+
 def _wrong_augment(node: Mapping[str, Any]) -> Iterator[str]:
     from metavision.data.batches import Augment
 
     hints = get_type_hints(Augment)
     for key, value in node.items():
         if key not in hints:
-            yield f"augment has no option {key}{suggestion(key, hints)}"
+            yield no_option("augment", key, hints)
         elif not admits(hints[key], value):
             yield f"augment.{key} is {value!r}, of type {type(value).__name__}; it must be {describe(hints[key])}"
 
@@ -528,7 +537,7 @@ def _faults(path: str, node: Mapping[str, Any]) -> Iterator[str]:
         if key.startswith("_"):
             continue
         if key not in parameters:
-            yield f"{path} has no option {key}{suggestion(key, parameters)}"
+            yield no_option(path, key, parameters)
         elif not admits(hints.get(key, Any), value):
             yield f"{path}.{key} is {value!r}, of type {type(value).__name__}; it must be {describe(hints[key])}"
     lacking = [p.name for p in parameters.values() if p.default is p.empty and p.name not in {*node, *GIVEN}]

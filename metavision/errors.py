@@ -52,6 +52,16 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, or what it is."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def no_option(where: str, key: object, known: Iterable[str]) -> str:
+    """`algo has no option stepz; did you mean steps? …`"""
+    return f"{where} has no option {key}{suggestion(str(key), known)}"
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean maml? there are fomaml, maml, protonet`, to be put behind a message; of many, the likest."""
     known = sorted(known)

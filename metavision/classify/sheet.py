@@ -5,12 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from importlib.resources import files
 from pathlib import Path
 
 from PIL import Image
 
 from metavision.classify.pictures import data_url
+from metavision.classify.rendering import rendered
 from metavision.classify.streaming import UNKNOWN, Answer
 from metavision.data.decode import Decoder
 
@@ -41,28 +41,22 @@ class Sheet:
 
     def page(self, title: str, note: str) -> str:
         """The whole file: `unknown` first, then by class, within a class the least sure first."""
-        from jinja2 import Environment
-
         groups: dict[str, list[Answer]] = defaultdict(list)
         for _, _, answer in self.kept:
             groups[answer.prediction].append(answer)
         order = sorted(groups, key=lambda name: (name != UNKNOWN, name))
-        template = files("metavision.classify").joinpath("sheet.html").read_text("utf-8")
         total = sum(self.seen.values()) - self.seen[""]
-        return (
-            Environment(autoescape=True)
-            .from_string(template)
-            .render(
-                title=title,
-                note=note,
-                total=total,
-                shown=len(self.kept),
-                groups=[(name, self.seen[name], list(_cards(groups[name]))) for name in order],
-                bad=self.bad,
-                skipped=self.seen[""],
-                unknown=UNKNOWN,
-                side=SIDE,
-            )
+        return rendered(
+            "sheet.html",
+            title=title,
+            note=note,
+            total=total,
+            shown=len(self.kept),
+            groups=[(name, self.seen[name], list(_cards(groups[name]))) for name in order],
+            bad=self.bad,
+            skipped=self.seen[""],
+            unknown=UNKNOWN,
+            side=SIDE,
         )
 
 

@@ -18,7 +18,6 @@ VERBS = {
     "bench": "measure against peers on the same work",
     "completion": "print the shell code that makes the tab key work",
 }
-INTERRUPTED = {"train": "; the same command goes on from the last checkpoint"}
 HELP = """metavision: meta-learning and few-shot learning in vision, from one command line
 
 Usage: metavision VERB [FLAGS] [KEY=VALUE …]
@@ -54,10 +53,15 @@ def main(words: list[str] | None = None) -> int:
         return 0
     from metavision.cli.guard import guarded
 
-    advice = INTERRUPTED.get(words[0], "")
-    if any(word.startswith("rerun=") for word in words):  # which would begin anew, however often
-        advice = advice.replace("same command", "same command without rerun")
-    return guarded(lambda: _run(words[0], words[1:]), advice=advice)
+    return guarded(lambda: _run(words[0], words[1:]), advice=_advice(words))
+
+
+def _advice(words: list[str]) -> str:
+    """What to say behind an interruption."""
+    if words[0] != "train":
+        return ""
+    again = any(word.startswith("rerun=") for word in words)  # which would begin anew, however often
+    return f"; the same command{' without rerun' if again else ''} goes on from the last checkpoint"
 
 
 def _run(verb: str, words: list[str]) -> int:

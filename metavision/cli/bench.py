@@ -9,6 +9,7 @@ from typing import Any
 
 from metavision.cli.parser import Parser
 from metavision.console import note, stdout
+from metavision.drafts import draft_of
 from metavision.errors import InputError, suggestion
 
 EXAMPLES = """examples
@@ -99,10 +100,8 @@ def _measured(given: argparse.Namespace, about: Report, rows: Iterator[Row]) -> 
     for row in rows:
         report["rows"].append(row)
         if given.json:
-            given.json.parent.mkdir(parents=True, exist_ok=True)
-            draft = given.json.with_name(given.json.name + ".draft")
-            draft.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
-            draft.replace(given.json)
+            with draft_of(given.json) as draft:
+                draft.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
         note(f"{row['work']}: done")
     return report
 

@@ -12,7 +12,7 @@ from metavision.comparison.groups import grouped
 from metavision.comparison.report import write
 from metavision.comparison.view import View
 from metavision.console import note, stdout
-from metavision.errors import InputError, suggestion
+from metavision.errors import InputError, no_option
 from metavision.records.run import run_id
 
 EXAMPLES = """places
@@ -64,7 +64,7 @@ def _told(words: list[str]) -> tuple[list[str], dict[str, str]]:
         elif key in KEYS:
             options[key] = value
         else:
-            raise InputError(f"compare has no option {key}{suggestion(key, KEYS)}")
+            raise InputError(no_option("compare", key, KEYS))
     return places, options
 
 

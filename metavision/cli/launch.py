@@ -20,7 +20,7 @@ from metavision import config
 from metavision.cli import devices, process, results  # noqa: F401 - a worker begins here, before torch
 from metavision.cli.guard import guarded
 from metavision.console import note, stdout
-from metavision.errors import InputError, suggestion
+from metavision.errors import InputError, first_line, no_option, suggestion
 from metavision.interruption import INTERRUPTED
 from metavision.records import jobs
 from metavision.records.jobs import Outcome
@@ -185,11 +185,11 @@ def explain(error: Exception, verb: str, words: list[str]) -> str:
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_key(match[1], verb, words)
     if not isinstance(error, HydraException | OmegaConfBaseException):  # a slip of Hydra's own, which names no word
-        return f"{shlex.join(words)} can't be composed: {config.first_line(error)}"
+        return f"{shlex.join(words)} can't be composed: {first_line(error)}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines()]
     where = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
-    return f"{where}: {config.first_line(cause)}" if where else config.first_line(cause)
+    return f"{where}: {first_line(cause)}" if where else first_line(cause)
 
 
 def unknown_key(key: str, verb: str, words: list[str]) -> str:
@@ -210,4 +210,4 @@ def unknown_key(key: str, verb: str, words: list[str]) -> str:
         return f"metavision {verb} has no {key}, which one of {', '.join(choices)} sets"
     node = OmegaConf.select(composed, parent) if parent else composed
     known = {str(name) for name in node if not str(name).startswith("_")} if isinstance(node, DictConfig) else set()
-    return f"{parent or f'metavision {verb}'} has no option {last}{suggestion(last, known)}"
+    return no_option(parent or f"metavision {verb}", last, known)

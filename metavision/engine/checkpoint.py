@@ -67,7 +67,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
             save_file(whole, draft, metadata={"metavision": about, "sha256": digest(about, whole)})
         except SafetensorError as error:
             raise InputError(f"{path} can't be written: {error}") from error
-        on_disk(draft)
+        on_disk(draft)  # a disk that fails here has cost no older checkpoint yet
         if path.name == LAST:
             _keep(path)
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from metavision.data.pack import cache_folder
+from metavision.drafts import draft_of
+from metavision.errors import InputError
 
 T = TypeVar("T")
 
@@ -27,9 +28,7 @@ def remembered(
     with suppress(OSError, ValueError, KeyError, TypeError):  # none, or damaged: measured again
         return understood(json.loads(path.read_text(encoding="utf-8")))
     answer = measure()
-    draft = path.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):  # a cache that can't be written costs the next run a measurement
-        path.parent.mkdir(parents=True, exist_ok=True)
+    # A cache that can't be written costs the next run a measurement.
+    with suppress(InputError), draft_of(path) as draft:
         draft.write_text(json.dumps({"setup": key, **answer}, indent=1, default=str), encoding="utf-8")
-        draft.replace(path)
     return understood(answer)

@@ -179,10 +179,9 @@ class _Trainer:
         resumed = ranks.from_first(lambda: checkpoints.latest(run))
         if resumed is not None:
             self._resume(*resumed)
-            if (
-                resumed[0] != run.checkpoint("last") and ranks.first()
-            ):  # a damaged one, which must not become the previous
-                run.checkpoint("last").unlink(missing_ok=True)
+            damaged = run.checkpoint("last") if resumed[0] != run.checkpoint("last") else None
+            if damaged is not None and ranks.first():  # it must not become the previous one
+                damaged.unlink(missing_ok=True)
         run.rewind(-1 if resumed is None else self.step)  # a run killed before its first checkpoint may have logged
         observer.started(self.step)
         if resumed is None:
@@ -289,19 +288,20 @@ class _Trainer:
             Diverged: training is to stop, or there is no end to it.
         """
         what = f"{what} (learning rate {self.lr:g})"
-        last = ranks.from_first(lambda: checkpoints.latest(self.run))
-        assert last is not None  # there is one from the beginning
-        path, found = last
         # Weights can't be what they were before a step whose own figures were finite, but by a checkpoint.
         skipping = self.plan.on_nan == "skip" and sound
         self.lost = 0 if skipping and finite.any() else self.lost + 1
-        if self.lost > PATIENCE or not (skipping or self.plan.on_nan == "rollback"):
-            again = f", {PATIENCE} times in a row" if self.lost > PATIENCE else ""
-            raise Diverged(f"{what}{again}; the last good checkpoint is {path}, of step {found.step}")
-        if skipping:
+        over = self.lost > PATIENCE
+        if skipping and not over:
             skipped = int(finite.logical_not().sum())
             note(f"{what}; {skipped} of {len(finite)} steps are skipped")
             return skipped
+        last = ranks.from_first(lambda: checkpoints.latest(self.run))
+        assert last is not None  # there is one from the beginning
+        path, found = last
+        if over or self.plan.on_nan != "rollback":
+            again = f", {PATIENCE} times in a row" if over else ""
+            raise Diverged(f"{what}{again}; the last good checkpoint is {path}, of step {found.step}")
         self._restore(found)
         note(f"{what}; back to the weights of step {found.step}, on with the tasks of step {self.step + 1}")
         return self.step - found.step

@@ -12,6 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from metavision.errors import first_line
 from metavision.records import jobs
 from metavision.records.jobs import Outcome
 from metavision.sweeping.needs import needed
@@ -71,7 +72,7 @@ class RayJobs(Launcher):
         except ray.exceptions.RayTaskError:  # a fault of the program, not of the machine
             raise
         except ray.exceptions.RayError as error:
-            why = f"its worker died: {str(error).strip().splitlines()[0]}"
+            why = f"its worker died: {first_line(error)}"
             jobs.write(sweep, number, Outcome(list(overrides), None, 1, why))
             return JobReturn(status=JobStatus.COMPLETED)
 

@@ -23,6 +23,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
 
+from metavision.errors import first_line
 from metavision.tracking.base import Notice, curves, numbers
 
 Message = dict[str, Any]  # one line of JSON, to the child or from it
@@ -268,7 +269,7 @@ def _close(run: Any, summary: Message, failed: bool, model: str | None) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+    return first_line(error)[:500]
 
 
 if __name__ == "__main__":

@@ -14,20 +14,10 @@ import metavision
 from metavision.classify import file
 from metavision.cli.__main__ import main
 from metavision.errors import InputError
-from tests.classify.photos import folder, picture, run
+from tests.classify.photos import folder, picture
 
 NAMES = ["cat", "dog", "owl"]
 PIXELS = ["backbone=pixels", "size=16"]
-
-
-@pytest.fixture(scope="module")
-def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(tmp_path_factory.mktemp("protonet"), "algo=protonet")
-
-
-@pytest.fixture(scope="module")
-def maml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(tmp_path_factory.mktemp("maml"), "algo=maml", "episode.way=3", "episode.meta_batch=1")
 
 
 @pytest.fixture

@@ -21,21 +21,11 @@ from metavision.classify.heads import KINDS
 from metavision.classify.heads.base import balanced
 from metavision.classify.whole import Whole
 from metavision.cli.__main__ import main
-from tests.classify.photos import folder, picture, run
+from tests.classify.photos import folder, picture
 from tests.classify.test_heads import K
 from tests.classify.test_heads import support as features
 
 NAMES = ["cat", "dog", "owl"]
-
-
-@pytest.fixture(scope="module")
-def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(tmp_path_factory.mktemp("protonet"), "algo=protonet")
-
-
-@pytest.fixture(scope="module")
-def maml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(tmp_path_factory.mktemp("maml"), "algo=maml", "episode.way=3", "episode.meta_batch=1")
 
 
 @pytest.fixture

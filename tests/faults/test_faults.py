@@ -151,12 +151,17 @@ def signalled_at_a_step(at: Setting, step: int) -> None:
     at.goes_on()
 
 
+def turned(path: Path, place: int, bits: int) -> None:
+    """Turns bits of the byte that stands `place` percent into a file."""
+    content = bytearray(path.read_bytes())
+    content[place * len(content) // 100] ^= bits
+    path.write_bytes(content)
+
+
 def a_byte_of_the_last_checkpoint(at: Setting, place: int) -> None:
     at.suspended(7)
     path = at.world.checkpoint("last")
-    content = bytearray(path.read_bytes())
-    content[place * len(content) // 100] ^= 0x40
-    path.write_bytes(content)
+    turned(path, place, 0x40)
     at.kept()
     at.goes_on()
     assert "the one before it is taken, of step 6" in at.capsys.readouterr().err
@@ -181,9 +186,7 @@ def all_checkpoints(at: Setting, place: int) -> None:
 def the_best_checkpoint(at: Setting, place: int) -> None:
     at.suspended(8)
     path = at.world.checkpoint("best")
-    content = bytearray(path.read_bytes())
-    content[place * len(content) // 100] ^= 0x01
-    path.write_bytes(content)
+    turned(path, place, 0x01)
     assert "what this run selected is lost" in at.refused(at.world.train(), 2)
     at.goes_on("rerun=true")
 

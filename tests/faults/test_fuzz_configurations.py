@@ -4,12 +4,9 @@ import copy
 import functools
 import json
 import os
-import resource
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ import hydra
 import pytest
 import torch
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metavision import build, config
@@ -28,10 +25,8 @@ from metavision.cli.launch import explain
 from metavision.data import pack
 from metavision.engine.mapping import Mapper
 from metavision.errors import InputError
+from tests.faults.fuzzing import bounded, fuzzing
 from tests.faults.world import photos
-
-SECONDS = 60  # that a list may take, on a machine that does other things too
-MEMORY = 16 * 2**30  # bytes of addresses: more is refused as on a smaller machine
 
 GROUPS = {
     path.name: sorted(file.stem for file in path.glob("*.yaml"))
@@ -129,29 +124,6 @@ def overrides() -> st.SearchStrategy[list[str]]:
     return st.one_of(st.lists(likely, max_size=3), st.lists(word, max_size=4))
 
 
-class Hang(BaseException):
-    """A list took too long."""
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """In time and memory."""
-
-    def late(*_: object) -> None:
-        raise Hang
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    before = signal.signal(signal.SIGALRM, late)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        signal.signal(signal.SIGALRM, before)
-
-
 def planned(words: list[str]) -> int:
     """What `metavision train` does up to the first step."""
     try:
@@ -209,14 +181,7 @@ def test_override_lists(many: int, tmp_path: Path, capsys: pytest.CaptureFixture
     own = ["data=folder", f"data.path={photos(tmp_path / 'photos')}", "data.size=16", "episode.query=2"]
     ended: Counter[str] = Counter()
 
-    @settings(
-        max_examples=many,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
-        derandomize=many < 100,
-    )
+    @fuzzing(many)
     @given(overrides())
     def one(words: list[str]) -> None:
         with bounded():

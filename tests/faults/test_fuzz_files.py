@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -22,7 +22,7 @@ from metavision.classify.photos import listed
 from metavision.data.pack import opened
 from metavision.data.sources.folder import ImageFolder
 from metavision.errors import InputError
-from tests.faults.test_fuzz_configurations import bounded
+from tests.faults.fuzzing import bounded, fuzzing
 
 # What a name may be made of, beside plain letters: ways out, what systems leave behind, what looks alike.
 PARTS = [
@@ -205,14 +205,7 @@ def test_data_of_a_user(
     cache.mkdir()
     monkeypatch.setenv("METAVISION_CACHE", str(cache))
 
-    @settings(
-        max_examples=many,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
-        derandomize=many < 100,
-    )
+    @fuzzing(many)
     @given(trees(), st.integers(0, 100), st.integers(0, 400), st.integers(0, 3))
     def one(tree: Tree, cut: int, flip: int, strict: int) -> None:
         home = tmp_path / f"{next(turn)}"

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from metavision.classify.explaining.explanation import Explanation, Witness
 from metavision.classify.explaining.overlay import overlay, picture
 from metavision.classify.originals import SIDE, Originals
 from metavision.classify.pictures import data_url
+from metavision.classify.rendering import rendered
 from metavision.classify.streaming import UNKNOWN
 
 PAGE, NUMBERS = "index.html", "explanations.json"
@@ -76,8 +76,6 @@ def _page(
     pictures: Originals,
     title: str,
 ) -> str:
-    from jinja2 import Environment, StrictUndefined
-
     classes, y = classifier.support.classes, classifier.support.y
     thumbnails = {row: data_url(one.thumbnail) for row, one in pictures.by_row.items()}
 
@@ -107,9 +105,8 @@ def _page(
                 "pixels": float(one.seen.pixels.sum()),
             }
         )
-    template = files("metavision.classify.explaining").joinpath("page.html").read_text("utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(template)
-    return page.render(
+    return rendered(
+        "explaining/page.html",
         title=title,
         cases=cases,
         pictures=pictures,

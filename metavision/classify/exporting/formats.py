@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from metavision.classify.exporting.program import first_line, quiet
-from metavision.errors import InputError
+from metavision.classify.exporting.program import quiet
+from metavision.errors import InputError, first_line
 
 INPUT, OUTPUT, KEY = "images", "probabilities", "metavision"
 Answer = Callable[[np.ndarray], np.ndarray]  # images (n, C, H, W) to probabilities (n, k)

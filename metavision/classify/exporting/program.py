@@ -9,7 +9,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram, export
 
 from metavision.classify.whole import Whole
-from metavision.errors import InputError
+from metavision.errors import InputError, first_line
 
 TRACED = 3  # images; 1 would be taken for a constant
 
@@ -36,10 +36,6 @@ def name(whole: Whole) -> str:
     """What is exported, for messages."""
     made: nn.Module = whole.backbone
     return "this algorithm" if isinstance(made, nn.Identity) else type(made).__name__
-
-
-def first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
 @contextmanager
