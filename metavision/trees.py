@@ -47,6 +47,22 @@ def under(prefix: str, a: P) -> P:
     return {f"{prefix}.{name}": tensor for name, tensor in a.items()}
 
 
+def named(tree: Any) -> P:
+    """The tensors of a pytree, by where they are in it."""
+    return {_name(path): leaf for path, leaf in pytree.tree_leaves_with_path(tree) if isinstance(leaf, Tensor)}
+
+
+def renewed(tree: Any, by_name: P) -> Any:
+    """A pytree with other tensors at the places that `named` names."""
+    return pytree.tree_map_with_path(
+        lambda path, leaf: by_name[_name(path)] if isinstance(leaf, Tensor) else leaf, tree
+    )
+
+
+def _name(path: pytree.KeyPath) -> str:
+    return ".".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", None)))) for key in path)
+
+
 def tensors(tree: Any) -> list[Tensor]:
     """The leaves of a pytree that are tensors."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -74,7 +74,7 @@ class MAML(Algorithm):
         rule = trees.select(meta.params, "rule")
         still = self.before(meta, support)
         fast = self._moving(still)
-        state = self.rule.start(fast)
+        state = self.begun(meta, fast)
         yield still
         kept = trees.detach(still) if self.first_order else still
         if self.moves == "head" and self.steps:  # the features are the same in every step
@@ -98,7 +98,15 @@ class MAML(Algorithm):
             again = self.moves != "head" and not self.first_order  # else a step keeps little
             one = partial(moved, i)
             fast, state = step(one, fast, state, kept, rule) if again else one(fast, state, kept, rule)
-            yield {**still, **fast}
+            yield {**still, **fast, **self.left(state)}
+
+    def begun(self, meta: Meta, fast: P) -> Any:  # noqa: ARG002 - as if there had been no other task
+        """The rule's state before the first inner step."""
+        return self.rule.start(fast)
+
+    def left(self, state: Any) -> P:  # noqa: ARG002 - nothing
+        """What of the rule's state is for other tasks."""
+        return {}
 
     def seen(self, support: Examples, step: int) -> Examples:  # noqa: ARG002 - all of it in every one
         """What of a support an inner step learns from."""

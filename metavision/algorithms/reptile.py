@@ -11,6 +11,8 @@ from metavision.algorithms.maml import MAML
 from metavision.errors import InputError
 from metavision.types import Episode, Examples, Meta, Metrics, P, joined
 
+STATE = "state"  # of the rule, among the parameters
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reptile(MAML):
@@ -23,17 +25,20 @@ class Reptile(MAML):
     In training a task is all of its examples, support and queries, as Reptile has no queries: set
     `episode.train.shot` and `query` so that they add up to its training shots.
 
-    Differs in that a small batch of an inner step holds as many of every class, where the paper's is drawn, in that all
-    of a support is learned from in every step of a test, and in that the averages of an inner Adam begin afresh in
-    every task, where the authors' code keeps them.
+    Differs in that a small batch of an inner step holds as many of every class, where the paper's is drawn, and in that
+    all of a support is learned from in every step of a test. The authors' code hands an inner Adam's averages from task
+    to task; here they are moved as the weights are, towards where the tasks of a step lead.
 
     Args:
+        keep: whether what the rule remembers, such as Adam's averages, goes on from task to task, and to those of a
+            test; else every task begins without. An outer step must be a part of the way, as SGD's is.
         batch: how many of a task's examples an inner step sees in training, those at equal distances; their number is
             rounded so that the batches of some steps are all of them. None: all in every step.
     """
 
     first_order: bool = True
     batch: int | None = None
+    keep: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,6 +48,21 @@ class Reptile(MAML):
     @property
     def exact(self) -> bool:
         return False
+
+    def init(self, generator: torch.Generator) -> Meta:
+        meta = super().init(generator)
+        state = self.rule.start(self._moving(meta.params)) if self.keep else None
+        return Meta(meta.params | trees.under(STATE, trees.named(state)), meta.buffers)
+
+    def before(self, meta: Meta, support: Examples) -> P:
+        return {name: p for name, p in super().before(meta, support).items() if not name.startswith(f"{STATE}.")}
+
+    def begun(self, meta: Meta, fast: P) -> Any:
+        state = super().begun(meta, fast)
+        return trees.renewed(state, trees.select(meta.params, STATE)) if self.keep else state
+
+    def left(self, state: Any) -> P:
+        return trees.under(STATE, trees.named(state)) if self.keep else {}
 
     def seen(self, support: Examples, step: int) -> Examples:
         if self.batch is None:

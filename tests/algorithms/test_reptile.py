@@ -8,6 +8,7 @@ from metavision import trees
 from metavision.engine.mapping import Mapper
 from metavision.rules.adam import Adam
 from metavision.seeds import generator
+from metavision.types import Meta
 from tests.algorithms.builds import built
 from tests.algorithms.test_maml import Net
 from tests.conftest import toy_tasks
@@ -15,19 +16,33 @@ from tests.conftest import toy_tasks
 pytestmark = pytest.mark.usefixtures("float64")
 
 
+BEFORE = 3  # steps of other tasks that averages may come from
+
+
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("every", [1, 2, 5])
-def test_the_direction_is_the_way_from_the_mean_of_the_adapted_weights(every: int) -> None:
+def test_the_direction_is_the_way_from_the_mean_of_what_tasks_end_with(every: int, keep: bool) -> None:
     """With small batches each class is in every one, and some steps see each example once."""
     tasks = toy_tasks(tasks=3, shot=5, query=5)
     words = [] if every == 1 else [f"algo.batch={30 // every}"]
-    algorithm = built("reptile", "algo.steps=4", "algo.rule.lr=0.02", *words)
+    algorithm = built("reptile", "algo.steps=4", "algo.rule.lr=0.02", f"algo.keep={keep}", *words)
     meta = algorithm.init(generator("reptile"))
+    weights = {name: p for name, p in meta.params.items() if not name.startswith("state.")}
+    averages = {name: torch.rand_like(p) * (1 - 0.999**BEFORE) for name, p in weights.items()}
+    if keep:
+        state = {**trees.under("state.mean", averages), "state.decay": torch.tensor(0.999**BEFORE)}
+        assert meta.params.keys() == weights.keys() | state.keys()
+        meta = Meta({**weights, **state}, meta.buffers)
     ours, logs = algorithm.meta_grad(meta, tasks, Mapper("loop"))
-    adapted, losses = [], []
+    ends, losses = [], []
     for t in range(3):
         support, query, _ = trees.index(tasks, t)
-        net = Net(algorithm, meta.params)
+        net = Net(algorithm, weights)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.02, betas=(0.0, 0.999))
+        if keep:
+            for name, p in net.named_parameters():
+                kept = {"step": torch.tensor(float(BEFORE)), "exp_avg_sq": averages[name].clone()}
+                optimizer.state[p] = {**kept, "exp_avg": torch.zeros_like(p)}
         for step in range(4):
             x, y = (torch.cat(pair)[step % every :: every] for pair in ((support.x, query.x), (support.y, query.y)))
             assert every == 2 or len(set(torch.bincount(y).tolist())) == 1
@@ -36,11 +51,27 @@ def test_the_direction_is_the_way_from_the_mean_of_the_adapted_weights(every: in
             optimizer.step()
         out = net(torch.cat([support.x, query.x]))
         losses.append(F.cross_entropy(out, torch.cat([support.y, query.y])).detach())
-        adapted.append({name: p.detach().clone() for name, p in net.named_parameters()})
+        end = {name: p.detach().clone() for name, p in net.named_parameters()}
+        squares = {f"state.mean.{name}": optimizer.state[p]["exp_avg_sq"] for name, p in net.named_parameters()}
+        ends.append({**end, **squares, "state.decay": torch.tensor(0.999 ** (BEFORE + 4))})
     for name, p in meta.params.items():
-        expected = p - torch.stack([one[name] for one in adapted]).mean(0)
-        torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-5)
+        expected = p - torch.stack([one[name] for one in ends]).mean(0)
+        torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-9 if "state" in name else 1e-5)
     torch.testing.assert_close(logs["loss"], torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_test_begins_with_what_training_has_kept() -> None:
+    (support, query, _) = trees.index(toy_tasks(), 0)
+    algorithm = built("reptile", "algo.steps=2").for_evaluation()
+    meta = algorithm.init(generator("reptile"))
+    slow = {name: p + 100 if name.startswith("state.mean.") else p for name, p in meta.params.items()}
+    near, far = (algorithm.adapt(one, support) for one in (Meta(slow, {}), meta))
+    moved = [
+        trees.norm(trees.add(trees.select(end, "backbone"), trees.scale(trees.select(slow, "backbone"), -1.0)))
+        for end in (near, far)
+    ]
+    assert moved[0] < moved[1] / 10
+    assert algorithm.predict(meta, near, query.inputs).isfinite().all()
 
 
 def test_a_test_learns_from_all_of_a_support() -> None:
