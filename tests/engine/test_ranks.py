@@ -28,12 +28,17 @@ SMALL = [
     *("budget.checkpoint_every=3", "budget.validation_episodes=34", "budget.test_episodes=36", "logger=none"),
     *("engine.threads=1", "device=cpu"),
 ]
-# Tasks that divide and do not, too few tasks, a batch of images by batch moments, statistics, clipping, varied sizes.
+FAULTY = "algo=maml algo.steps=1 algo.test_steps=1 algo._target_=tests.engine.faulty.Faulty references=[]"
+# Tasks that divide and do not, too few tasks, a batch of images by batch moments, statistics, clipping, varied sizes,
+# steps that come to nothing, and one that is done again with fewer tasks at once in one of the processes.
 COMMANDS = {
     "maml": "algo=maml algo.steps=1 algo.test_steps=1 episode.meta_batch=4 references=[untrained] clip=0.1",
     "reptile": "algo=reptile algo.steps=1 algo.test_steps=1 episode.meta_batch=5 references=[] norm=batch",
     "protonet": "algo=protonet episode.meta_batch=2 references=[] episode.sizes=uniform augment=standard",
     "rfs": "algo=rfs batch=20 references=[] augment=standard",
+    "skip": f"{FAULTY} engine.on_nan=skip",
+    "rollback": f"{FAULTY} engine.on_nan=rollback",
+    "memory": f"{FAULTY} +algo.memory=true",
     "simpleshot": "algo=simpleshot batch=8 episode.meta_batch=4 references=[]",
 }
 # Run by each of several processes: the same commands one after another, in double precision.
@@ -146,6 +151,8 @@ def test_a_run_of_several_processes_is_that_of_one(
         assert_same(several, recorded(tmp_path / "one" / name), name)
         (origin,) = (tmp_path / "several" / name).glob("*/seed0/provenance.json")
         assert json.loads(origin.read_text())["processes"] == processes
+        assert any("lost_steps" in row for row in several["rows"]) == (name in ("skip", "rollback"))
+    assert (tmp_path / "several" / "memory-was-short").exists()
 
 
 def test_devices_share_a_run() -> None:
