@@ -474,13 +474,13 @@ def _unknown_adapter(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _averages_astray(config: Mapping[str, Any]) -> Iterator[str]:
     """Averages of squares that an outer step puts outside of those it has met may be below 0."""
-    outer = config.get("optimizer", {})
-    if config.get("algo", {}).get("keep") is True and (
-        outer.get("_target_") != "torch.optim.SGD" or outer.get("momentum") or outer.get("lr", 0) > 1
-    ):
+    algo, outer = config.get("algo") or {}, config.get("optimizer") or {}
+    lr = outer.get("lr")
+    small = isinstance(lr, int | float) and lr <= 1 and not outer.get("momentum")
+    if algo.get("keep") is True and not (small and outer.get("_target_") == "torch.optim.SGD"):
         yield (
             "algo.keep is true, which takes optimizer=sgd with an lr of 1 at most and momentum=0 (found "
-            f"{outer.get('_target_')}, lr {outer.get('lr')}, momentum {outer.get('momentum')}); algo.keep=false begins "
+            f"{outer.get('_target_')}, lr {lr}, momentum {outer.get('momentum')}); algo.keep=false begins "
             "every task's averages afresh"
         )
 

@@ -24,6 +24,7 @@ CASES = {
     "train schedule=multistep schedule.milestones=5": "schedule.milestones is 5, of type int; it must be a list",
     "train backbone=mlp backbone.hidden=[40,x]": "backbone.hidden is [40, 'x'], of type list; it must be a list",
     "train algo=reptile optimizer=adam": "algo.keep is true, which takes optimizer=sgd with an lr of 1 at most",
+    "train algo=reptile optimizer.lr=x": "an lr of 1 at most and momentum=0 (found torch.optim.SGD, lr x",
     "train algo=reptile optimizer.lr=2": "(found torch.optim.SGD, lr 2, momentum 0.0)",
     "train +augment.foo=1": "augment has no option foo; there are batch, mix, query",
     "train backbone.filters=0": "backbone: 0 features are none to learn by",
