@@ -228,7 +228,7 @@ def _ratios(row: Mapping[str, Any]) -> str:
     if "ratio" in row:
         return f"{row['ratio']:.2f}x"
     peers = {name: found["ratio"] for name, found in row.get("contenders", {}).items() if "ratio" in found}
-    return ", ".join(f"{name} {ratio:.2f}x" for name, ratio in peers.items())
+    return ", ".join(f"{name} {ratio:.2f}x" for name, ratio in peers.items()) or "no peer"
 
 
 def pack(course: Course) -> None:

@@ -91,7 +91,7 @@ class Tensors(Files):
 
 
 def rows(device: torch.device) -> Iterator[Row]:
-    """Of each kind of work: milliseconds an episode of every contender, and the ratio of the best peer to ours."""
+    """Of each kind of work: milliseconds an episode of every contender, and what the best peer takes over ours."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="metavision-bench-") as folder:
         paths = _written(Path(folder))
@@ -135,11 +135,10 @@ def _row(name: str, dataset: Any, labels: list[int], ours: Callable[[], object],
     clock = time.process_time if device.type == "cpu" else partial(_synchronised, device)
     seconds = interleaved({"metavision": ours, **peers}, ROUNDS, clock)
     seconds["metavision"] /= TASKS
-    best = min((seconds[peer] for peer in peers), default=float("nan"))
     return {
         "work": name,
         **{f"{who} ms": 1000 * value for who, value in seconds.items()},
-        "ratio": best / seconds["metavision"],
+        **({"ratio": min(seconds[peer] for peer in peers) / seconds["metavision"]} if peers else {}),
         "missing": missing,
     }
 

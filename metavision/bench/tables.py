@@ -52,7 +52,7 @@ def episodes(rows: Sequence[Row]) -> list[RenderableType]:
     table = _table("work", *who, "faster than the best")
     for row in rows:
         times = (f"{row[f'{name} ms']:.2f}" if f"{name} ms" in row else "-" for name in who)
-        table.add_row(row["work"], *times, f"{row['ratio']:.1f}x")
+        table.add_row(row["work"], *times, f"{row['ratio']:.1f}x" if "ratio" in row else "-")
     return [table]
 
 

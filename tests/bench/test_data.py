@@ -1,5 +1,6 @@
 """The benchmark's contenders do the same work, and its rows are complete."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from metavision.adapters import easyfsl, learn2learn
-from metavision.bench import data
+from metavision.bench import data, tables
 from metavision.bench.timing import interleaved
 from metavision.errors import InputError
 
@@ -46,6 +47,20 @@ def test_rows_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows:
         assert row["metavision ms"] > 0
         assert row["missing"] or row["ratio"] > 0
+
+
+def test_a_row_without_peers_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> None:
+        raise InputError("it is not installed")
+
+    for peer in (easyfsl, learn2learn):
+        monkeypatch.setattr(peer, "episodes", absent)
+    monkeypatch.setattr(data, "ROUNDS", 2)
+    row = data._row("none", data.Tensors(IMAGES, LABELS), list(map(str, LABELS)), lambda: None, torch.device("cpu"))
+    assert set(row["missing"]) == {"learn2learn", "easyfsl"} and "ratio" not in row
+    (table,) = tables.episodes([row])
+    assert list(table.columns[-1].cells) == ["-"]
+    json.dumps(row, allow_nan=False)
 
 
 def test_contenders_take_turns() -> None:
