@@ -457,7 +457,6 @@ def check(config: Mapping[str, Any]) -> None:
     faults = [fault for path, node in _targets(config, "") for fault in _faults(path, node)]
     faults += _too_small(config)
     faults += _unknown_adapter(config)
-    faults += _averages_astray(config)
     if "augment" in config:
         faults += _wrong_augment(config["augment"])
     if faults:
@@ -470,19 +469,6 @@ def _unknown_adapter(config: Mapping[str, Any]) -> Iterator[str]:
             locate(path)
         except Exception as error:  # whatever importing the user's module raises
             yield f"engine.adapter is {path}, which can't be imported: {error}"
-
-
-def _averages_astray(config: Mapping[str, Any]) -> Iterator[str]:
-    """Averages of squares that an outer step puts outside of those it has met may be below 0."""
-    algo, outer = config.get("algo") or {}, config.get("optimizer") or {}
-    lr = outer.get("lr")
-    small = isinstance(lr, int | float) and lr <= 1 and not outer.get("momentum")
-    if algo.get("keep") is True and not (small and outer.get("_target_") == "torch.optim.SGD"):
-        yield (
-            "algo.keep is true, which takes optimizer=sgd with an lr of 1 at most and momentum=0 (found "
-            f"{outer.get('_target_')}, lr {lr}, momentum {outer.get('momentum')}); algo.keep=false begins "
-            "every task's averages afresh"
-        )
 
 
 def _wrong_augment(node: Mapping[str, Any]) -> Iterator[str]:

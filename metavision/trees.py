@@ -42,21 +42,28 @@ def select(a: P, prefix: str) -> P:
     return {name.removeprefix(f"{prefix}."): t for name, t in a.items() if name.startswith(f"{prefix}.")}
 
 
+def without(a: P, prefix: str) -> P:
+    """All but the sub-tree under `prefix.`."""
+    return {name: tensor for name, tensor in a.items() if not name.startswith(f"{prefix}.")}
+
+
 def under(prefix: str, a: P) -> P:
     """The inverse of `select`."""
     return {f"{prefix}.{name}": tensor for name, tensor in a.items()}
 
 
 def named(tree: Any) -> P:
-    """The tensors of a pytree, by where they are in it."""
-    return {_name(path): leaf for path, leaf in pytree.tree_leaves_with_path(tree) if isinstance(leaf, Tensor)}
+    """The tensors of a pytree that hold real numbers, by where they are in it."""
+    return {_name(path): leaf for path, leaf in pytree.tree_leaves_with_path(tree) if _real(leaf)}
 
 
 def renewed(tree: Any, by_name: P) -> Any:
     """A pytree with other tensors at the places that `named` names."""
-    return pytree.tree_map_with_path(
-        lambda path, leaf: by_name[_name(path)] if isinstance(leaf, Tensor) else leaf, tree
-    )
+    return pytree.tree_map_with_path(lambda path, leaf: by_name[_name(path)] if _real(leaf) else leaf, tree)
+
+
+def _real(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
 def _name(path: pytree.KeyPath) -> str:

@@ -41,8 +41,15 @@ class Episode(NamedTuple):
     unlabelled: Inputs | None = None  # of a semi-supervised episode
 
 
+CARRIED = "carried"  # see Meta
+
+
 class Meta(NamedTuple):
-    """What meta-training learns."""
+    """What meta-training learns.
+
+    Parameters under `carried.` go on from step to step as tasks leave them, without the outer optimizer: their part of
+    the meta-gradient is what is taken off them.
+    """
 
     params: P  # moved by the outer optimizer
     buffers: P  # carried along: statistics of normalisation, empty until they are calibrated

@@ -9,9 +9,7 @@ from metavision import trees
 from metavision.algorithms.base import Mapper
 from metavision.algorithms.maml import MAML
 from metavision.errors import InputError
-from metavision.types import Episode, Examples, Meta, Metrics, P, joined
-
-STATE = "state"  # of the rule, among the parameters
+from metavision.types import CARRIED, Episode, Examples, Inputs, Meta, Metrics, P, joined
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,12 +24,12 @@ class Reptile(MAML):
     `episode.train.shot` and `query` so that they add up to its training shots.
 
     Differs in that a small batch of an inner step holds as many of every class, where the paper's is drawn, and in that
-    all of a support is learned from in every step of a test. The authors' code hands an inner Adam's averages from task
-    to task; here they are moved as the weights are, towards where the tasks of a step lead.
+    all of a support is learned from in every step of a test. The authors' code hands what an inner Adam remembers from
+    each task to the next; here all tasks of an outer step begin with the same, and the next step with its mean.
 
     Args:
-        keep: whether what the rule remembers, such as Adam's averages, goes on from task to task, and to those of a
-            test; else every task begins without. An outer step must be a part of the way, as SGD's is.
+        keep: whether what the rule remembers, such as Adam's averages, goes on from step to step, and to the tasks of a
+            test; else every task begins without.
         batch: how many of a task's examples an inner step sees in training, those at equal distances; their number is
             rounded so that the batches of some steps are all of them. None: all in every step.
     """
@@ -51,18 +49,21 @@ class Reptile(MAML):
 
     def init(self, generator: torch.Generator) -> Meta:
         meta = super().init(generator)
-        state = self.rule.start(self._moving(meta.params)) if self.keep else None
-        return Meta(meta.params | trees.under(STATE, trees.named(state)), meta.buffers)
+        state = self.rule.start(self._moving(trees.without(meta.params, "rule"))) if self.keep else None
+        return Meta(meta.params | trees.under(CARRIED, trees.named(state)), meta.buffers)
+
+    def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:
+        return trees.without(super().adapt(meta, support, unlabelled), CARRIED)
 
     def before(self, meta: Meta, support: Examples) -> P:
-        return {name: p for name, p in super().before(meta, support).items() if not name.startswith(f"{STATE}.")}
+        return trees.without(super().before(meta, support), CARRIED)
 
     def begun(self, meta: Meta, fast: P) -> Any:
         state = super().begun(meta, fast)
-        return trees.renewed(state, trees.select(meta.params, STATE)) if self.keep else state
+        return trees.renewed(state, trees.select(meta.params, CARRIED)) if self.keep else state
 
     def left(self, state: Any) -> P:
-        return trees.under(STATE, trees.named(state)) if self.keep else {}
+        return trees.under(CARRIED, trees.named(state)) if self.keep else {}
 
     def seen(self, support: Examples, step: int) -> Examples:
         if self.batch is None:
@@ -79,8 +80,8 @@ class Reptile(MAML):
         """The gradient of half the squared distance to the adapted params; what is logged is theirs on the task."""
 
         def score(params: P, episode: Episode) -> tuple[torch.Tensor, Metrics]:
-            here, both = Meta(params, meta.buffers), joined(episode.support, episode.query)
-            adapted = trees.detach(self.adapt(here, both))
+            here, both = Meta(trees.detach(params), meta.buffers), joined(episode.support, episode.query)
+            adapted = trees.detach(super(Reptile, self).adapt(here, both))
             squares = [(params[name] - p).square().sum() for name, p in adapted.items()]
             with torch.no_grad():
                 logits = self.predict(here, adapted, both.inputs)

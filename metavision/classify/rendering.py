@@ -6,7 +6,7 @@ from typing import Any
 HERE = files("metavision.classify")
 
 
-def rendered(name: str, **values: Any) -> str:
+def rendered(name: str, /, **values: Any) -> str:
     """The template of this name, filled; it may include `page.css`, what all of them share, for cards `side` wide."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metavision import build, config
+from metavision import build, config, trees
 from metavision.algorithms.base import Algorithm
 from metavision.cli import devices, results
 from metavision.cli.launch import Done, launch
@@ -30,7 +30,7 @@ from metavision.records.provenance import code
 from metavision.records.run import Onlooker, Run, run_id
 from metavision.records.statistics import estimate
 from metavision.records.tables import table
-from metavision.types import Meta
+from metavision.types import CARRIED, Meta
 
 EMBEDDER = Embedder(keep=4)  # so that the evaluations of a sweep embed a split once
 ASKED = ("checkpoint", "norm", "steps")  # what makes other answers on the same episodes
@@ -201,7 +201,7 @@ def _outputs_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, way: int
     expected = algorithm.init(torch.Generator()).params
     differ = {
         name
-        for name, p in expected.items()
+        for name, p in trees.without(expected, CARRIED).items()
         if name not in weights.meta.params or weights.meta.params[name].shape != p.shape
     }
     if way != trained_way and differ and all(name.removeprefix("rule.").startswith("head.") for name in differ):

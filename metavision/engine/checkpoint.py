@@ -23,7 +23,7 @@ from metavision.console import note
 from metavision.drafts import draft_of, on_disk
 from metavision.errors import InputError
 from metavision.records.run import Run
-from metavision.types import Meta, P
+from metavision.types import CARRIED, Meta, P
 
 VERSION, BEFORE = 3, 2  # that which is written, and one that is read, which has no checksum yet
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
@@ -176,11 +176,15 @@ def fits(expected: P, found: P, path: Path) -> None:
 def transferred(fresh: P, found: P, path: Path) -> P:
     """Fresh weights, in place of which stand those of a checkpoint that fit; its backbone must.
 
+    What is carried belongs together, so that all of it fits, or none is taken.
+
     Raises:
         InputError: the backbone is of another architecture.
     """
     fits(trees.select(fresh, "backbone"), trees.select(found, "backbone"), path)
-    return fresh | {name: p for name, p in found.items() if name in fresh and fresh[name].shape == p.shape}
+    fitting = {name: p for name, p in found.items() if name in fresh and fresh[name].shape == p.shape}
+    whole = trees.select(fitting, CARRIED).keys() == trees.select(fresh, CARRIED).keys()
+    return fresh | (fitting if whole else trees.without(fitting, CARRIED))
 
 
 def digest(about: str, tensors: Mapping[str, Tensor]) -> str:

@@ -30,7 +30,7 @@ from metavision.records.run import Run
 from metavision.records.selection import Best
 from metavision.records.statistics import estimate
 from metavision.seeds import seed
-from metavision.types import Meta, Metrics, P
+from metavision.types import CARRIED, Meta, Metrics, P
 
 OnNan = Literal["stop", "skip", "rollback"]
 SPLITS_USED = ("split_hash", "validation_split_hash")  # of a plan's `about`
@@ -165,7 +165,8 @@ class _Trainer:
         self.step, self.best = 0, Best()
         self.params: P = {name: p.detach().clone().requires_grad_() for name, p in plan.meta.params.items()}
         # torch's optimizers want one tensor at least; where there is nothing to learn, no step is taken.
-        self.optimizer = plan.optimizer(list(self.params.values()) or [torch.zeros(1)])
+        self.learned = trees.without(self.params, CARRIED)
+        self.optimizer = plan.optimizer(list(self.learned.values()) or [torch.zeros(1)])
         self.base_lr = [group["lr"] for group in self.optimizer.param_groups]
         # Done again by one process alone, a step within which all wait for each other would never end.
         self.mapper = Shrinking(plan.train_mapper, train=not plan.share.of_images)
@@ -208,7 +209,7 @@ class _Trainer:
 
         grads, logs = self.mapper(meta_grad, self.batch(self.step))
         grads = ranks.average(grads, plan.share.weight)
-        norm = trees.norm(grads)
+        norm = trees.norm(trees.without(grads, CARRIED))
         self.window.append({**logs, "gradient_norm": norm})
         if plan.on_nan != "skip" or not ranks.most(not _finite(self.window[-1])):
             self._descend(grads, norm)
@@ -235,11 +236,14 @@ class _Trainer:
         return self.step % every == 0 or self.step == self.plan.steps
 
     def _descend(self, grads: P, norm: torch.Tensor) -> None:
+        with torch.no_grad():
+            for name in self.params.keys() - self.learned.keys():
+                self.params[name] -= grads[name]
         if self.plan.clip is not None:
             grads = trees.scale(grads, (self.plan.clip / norm).clamp(max=1.0))
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = self.lr = base * self.plan.schedule(self.step, self.plan.steps)
-        for name, parameter in self.params.items():
+        for name, parameter in self.learned.items():
             parameter.grad = grads[name]
         descend(self.optimizer)
 
@@ -330,7 +334,7 @@ class _Trainer:
         if not ranks.first():
             return
         moved = self.optimizer.state if name == "last" else {}
-        state = {p: moved[tensor] for p, tensor in self.params.items() if tensor in moved}
+        state = {p: moved[tensor] for p, tensor in self.learned.items() if tensor in moved}
         optimizer = {p: {k: torch.as_tensor(v) for k, v in s.items() if v is not None} for p, s in state.items()}
         window = [{key: float(value) for key, value in figures.items()} for figures in self.before]
         about = {**self.plan.about, "step": self.step, "best": self.best.as_dict(), "window": window}
@@ -364,8 +368,7 @@ class _Trainer:
         with torch.no_grad():
             for name, parameter in self.params.items():
                 parameter.copy_(last.meta.params[name])
-        names = list(self.params)
-        state = {i: last.optimizer[name] for i, name in enumerate(names) if name in last.optimizer}
+        state = {i: last.optimizer[name] for i, name in enumerate(self.learned) if name in last.optimizer}
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 

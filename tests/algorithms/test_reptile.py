@@ -27,10 +27,10 @@ def test_the_direction_is_the_way_from_the_mean_of_what_tasks_end_with(every: in
     words = [] if every == 1 else [f"algo.batch={30 // every}"]
     algorithm = built("reptile", "algo.steps=4", "algo.rule.lr=0.02", f"algo.keep={keep}", *words)
     meta = algorithm.init(generator("reptile"))
-    weights = {name: p for name, p in meta.params.items() if not name.startswith("state.")}
+    weights = {name: p for name, p in meta.params.items() if not name.startswith("carried.")}
     averages = {name: torch.rand_like(p) * (1 - 0.999**BEFORE) for name, p in weights.items()}
     if keep:
-        state = {**trees.under("state.mean", averages), "state.decay": torch.tensor(0.999**BEFORE)}
+        state = {**trees.under("carried.mean", averages), "carried.decay": torch.tensor(0.999**BEFORE)}
         assert meta.params.keys() == weights.keys() | state.keys()
         meta = Meta({**weights, **state}, meta.buffers)
     ours, logs = algorithm.meta_grad(meta, tasks, Mapper("loop"))
@@ -52,19 +52,19 @@ def test_the_direction_is_the_way_from_the_mean_of_what_tasks_end_with(every: in
         out = net(torch.cat([support.x, query.x]))
         losses.append(F.cross_entropy(out, torch.cat([support.y, query.y])).detach())
         end = {name: p.detach().clone() for name, p in net.named_parameters()}
-        squares = {f"state.mean.{name}": optimizer.state[p]["exp_avg_sq"] for name, p in net.named_parameters()}
-        ends.append({**end, **squares, "state.decay": torch.tensor(0.999 ** (BEFORE + 4))})
+        squares = {f"carried.mean.{name}": optimizer.state[p]["exp_avg_sq"] for name, p in net.named_parameters()}
+        ends.append({**end, **squares, "carried.decay": torch.tensor(0.999 ** (BEFORE + 4))})
     for name, p in meta.params.items():
         expected = p - torch.stack([one[name] for one in ends]).mean(0)
-        torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-9 if "state" in name else 1e-5)
+        torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-9 if "carried" in name else 1e-5)
     torch.testing.assert_close(logs["loss"], torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_test_begins_with_what_training_has_kept() -> None:
-    (support, query, _) = trees.index(toy_tasks(), 0)
+    support, query, _ = trees.index(toy_tasks(), 0)
     algorithm = built("reptile", "algo.steps=2").for_evaluation()
     meta = algorithm.init(generator("reptile"))
-    slow = {name: p + 100 if name.startswith("state.mean.") else p for name, p in meta.params.items()}
+    slow = {name: p + 100 if name.startswith("carried.mean.") else p for name, p in meta.params.items()}
     near, far = (algorithm.adapt(one, support) for one in (Meta(slow, {}), meta))
     moved = [
         trees.norm(trees.add(trees.select(end, "backbone"), trees.scale(trees.select(slow, "backbone"), -1.0)))
