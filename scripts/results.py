@@ -6,6 +6,7 @@ told beside its figure, and so is every other setting in which it differs.
 --pending prints the experiments without a run of the full budget instead, those of most use first.
 """
 
+import inspect
 import re
 import shlex
 import sys
@@ -222,13 +223,24 @@ def composed(experiment: str, budget: str) -> dict[str, Any]:
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Where two configurations differ. What only one of them has is an option that the other's code did not have."""
-    for key in sorted(a.keys() & b.keys()):
+    """Where two configurations differ.
+
+    What a has not is an option that its code did not have yet: it did what the option's default does now.
+    """
+    for key in sorted(b.keys()):
         here = f"{path}.{key}" if path else key
-        if isinstance(a[key], Mapping) and isinstance(b[key], Mapping):
+        if key not in a:
+            if "_target_" in b and b[key] != default(b["_target_"], key):
+                yield here
+        elif isinstance(a[key], Mapping) and isinstance(b[key], Mapping):
             yield from differing(a[key], b[key], here)
         elif a[key] != b[key]:
             yield here
+
+
+def default(target: str, option: str) -> Any:
+    """What an option of a class or function is where nobody sets it."""
+    return inspect.signature(config.locate(target)).parameters[option].default
 
 
 def plural(n: int, one: str, many: str) -> str:

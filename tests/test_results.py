@@ -69,6 +69,13 @@ def test_a_run_is_found_by_its_settings(runs: Path) -> None:
     (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
     assert row[3].endswith("<br>other settings: `backbone.filters`, `data.split`, `episode.meta_batch`")
 
+    # What the run's code had not: as it is by default, and otherwise.
+    edit(seed / "config.yaml", "  first_order: false\n", "")
+    edit(seed / "config.yaml", "  downsample: stride\n", "")
+    (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
+    others = "`backbone.downsample`, `backbone.filters`, `data.split`, `episode.meta_batch`"
+    assert row[3].endswith(f"<br>other settings: {others}")
+
     edit(seed / "result.json", '"shot": 1', '"shot": 3')
     (row,) = rows(runs, "maml, omniglot, 5-way 3-shot")
     assert row[2] == "" and row[3].startswith("96.64")

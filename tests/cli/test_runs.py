@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import torch
+from safetensors.torch import load_file
 
 import metavision
 from metavision.cli.__main__ import main
@@ -86,6 +87,30 @@ def test_a_run_from_start_to_use(capsys: pytest.CaptureFixture[str]) -> None:
     # A checkpoint of another architecture, as a start and as other weights.
     assert train(f"init={folder}", "backbone.filters=8", "outputs=other") == 2
     assert "is a checkpoint of another architecture: it has" in capsys.readouterr().err
+
+
+def test_what_reptile_carries_goes_on_whole_whatever_optimizer_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["algo=reptile", "budget.steps=6", "budget.validate_every=6", "budget.checkpoint_every=2"]
+    others = ["optimizer.momentum=0.9", "optimizer.weight_decay=0.1", "clip=1e-3", "schedule=cosine"]
+    assert train(*words, "algo.steps=3", *others) == 0
+    folder = run_folder()
+    last = load_file(folder / "checkpoints" / "last.safetensors")
+    squares = {name: tensor for name, tensor in last.items() if name.startswith("params/carried.mean.")}
+    assert len(squares) == len([name for name in last if name.startswith("params/")]) // 2
+    assert all((tensor >= 0).all() and tensor.any() for tensor in squares.values())
+    assert last["params/carried.decay"].item() == pytest.approx(0.999 ** (3 * 6), rel=1e-5)
+    assert not any("carried" in name for name in last if name.startswith("optimizer/"))
+
+    # Another number of outputs has no use for it, and a test can't have one.
+    assert (
+        train(*words, f"init={folder}", "episode.way=3", "episode.train.way=3", "budget.steps=0", "outputs=other") == 0
+    )
+    begun = load_file(run_folder("other") / "checkpoints" / "last.safetensors")
+    assert begun["params/carried.decay"] == 1 and not begun["params/carried.mean.backbone.convs.0.weight"].any()
+    assert torch.equal(begun["params/backbone.convs.0.weight"], last["params/backbone.convs.0.weight"])
+    capsys.readouterr()
+    assert main(["evaluate", f"run={folder}", "way=3"]) == 2
+    assert "has 5 outputs, one for each class of an episode" in capsys.readouterr().err
 
 
 def test_killed_and_gone_on_with_it_is_the_same_run(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_a_replayed_meta_gradient_is_that_of_its_weights_and_tasks(name: str) ->
     graph.__dict__["_replayed"] = Replayed(recorder)
     first = algorithm.init(generator("graphs"))
     tasks = food(algorithm, toy_tasks(tasks=4))
+    # Smaller ones, as the decay that Reptile carries is 1 at most.
     for meta, at in ((first, slice(0, 3)), (Meta(trees.scale(first.params, 0.9), {}), slice(1, 4))):
         found = graph.meta_grad(algorithm, meta, trees.index(tasks, at))
         torch.testing.assert_close(found, algorithm.meta_grad(meta, trees.index(tasks, at), Mapper("vmap", 2)))
