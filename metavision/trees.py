@@ -62,6 +62,11 @@ def renewed(tree: Any, by_name: P) -> Any:
     return pytree.tree_map_with_path(lambda path, leaf: by_name[_name(path)] if _real(leaf) else leaf, tree)
 
 
+def real(tree: Any) -> bool:
+    """Whether all leaves of a pytree are tensors of real numbers."""
+    return all(map(_real, pytree.tree_leaves(tree)))
+
+
 def _real(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
 

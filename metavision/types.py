@@ -51,7 +51,7 @@ class Meta(NamedTuple):
     the meta-gradient is what is taken off them.
     """
 
-    params: P  # moved by the outer optimizer
+    params: P  # moved by the outer optimizer, or carried
     buffers: P  # carried along: statistics of normalisation, empty until they are calibrated
 
 

@@ -225,7 +225,7 @@ def composed(experiment: str, budget: str) -> dict[str, Any]:
 def differing(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:
     """Where two configurations differ.
 
-    What a has not is an option that its code did not have yet: it did what the option's default does now.
+    What a has not is an option that its code did not have yet; of a class, it did what is the default now.
     """
     for key in sorted(b.keys()):
         here = f"{path}.{key}" if path else key
@@ -240,7 +240,8 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Ite
 
 def default(target: str, option: str) -> Any:
     """What an option of a class or function is where nobody sets it."""
-    return inspect.signature(config.locate(target)).parameters[option].default
+    parameter = inspect.signature(config.locate(target)).parameters.get(option)
+    return None if parameter is None else parameter.default
 
 
 def plural(n: int, one: str, many: str) -> str:

@@ -115,6 +115,8 @@ class Algorithm(ABC):
     def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
         """The direction that the outer optimizer descends, shaped as `meta.params`, and what to log.
 
+        Of parameters under `carried.`, what is taken off them.
+
         Args:
             meta: where training stands.
             tasks: T episodes as one `Episode`; by a diet of batches, T batches of images as one `Examples`.

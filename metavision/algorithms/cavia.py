@@ -51,7 +51,7 @@ class CAVIA(MAML):
         meta = super().init(generator)
         with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
             film = nn.Linear(self.context, 2 * self._places()[self.layer].channels)
-        kept = {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+        kept = trees.without(meta.params, "rule")
         rule = self.rule.init(self._moving(self._with_context(kept)), generator)
         return Meta(kept | trees.under("film", initial(film, generator)) | trees.under("rule", rule), {})
 

@@ -1,5 +1,6 @@
 """Model-agnostic meta-learning, second and first order."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,8 +67,7 @@ class MAML(Algorithm):
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:  # noqa: ARG002
         """Fast weights, by name."""
-        *_, last = self.path(meta, support)
-        return last
+        return deque(self.path(meta, support), maxlen=1).pop()  # the steps before it are not held
 
     def path(self, meta: Meta, support: Examples) -> Iterator[P]:
         """The weights before the first inner step, and after each."""
@@ -114,7 +114,7 @@ class MAML(Algorithm):
 
     def before(self, meta: Meta, support: Examples) -> P:  # noqa: ARG002 - the same for any support
         """The weights that the inner loop begins with."""
-        return {name: p for name, p in meta.params.items() if not name.startswith("rule.")}
+        return trees.without(meta.params, "rule")
 
     def outputs(self, weights: P, buffers: P, x: Inputs, step: int) -> Tensor:  # noqa: ARG002 - the same in every one
         """What the network gives for x (n, k), by the weights of an inner step."""

@@ -50,7 +50,13 @@ class Reptile(MAML):
     def init(self, generator: torch.Generator) -> Meta:
         meta = super().init(generator)
         state = self.rule.start(self._moving(trees.without(meta.params, "rule"))) if self.keep else None
-        return Meta(meta.params | trees.under(CARRIED, trees.named(state)), meta.buffers)
+        carried = trees.named(state)
+        if carried and not trees.real(state):
+            raise InputError(
+                f"algo.keep is true, and what {type(self.rule).__name__} remembers is not all of real numbers, so "
+                "that it has no mean over tasks; algo.keep=false begins every task without it"
+            )
+        return Meta(meta.params | trees.under(CARRIED, carried), meta.buffers)
 
     def adapt(self, meta: Meta, support: Examples, unlabelled: Inputs | None = None) -> P:
         return trees.without(super().adapt(meta, support, unlabelled), CARRIED)
@@ -78,10 +84,11 @@ class Reptile(MAML):
 
     def meta_grad(self, meta: Meta, tasks: Any, mapper: Mapper) -> tuple[P, Metrics]:
         """The gradient of half the squared distance to the adapted params; what is logged is theirs on the task."""
+        adapt = super().adapt  # with what is carried
 
         def score(params: P, episode: Episode) -> tuple[torch.Tensor, Metrics]:
             here, both = Meta(trees.detach(params), meta.buffers), joined(episode.support, episode.query)
-            adapted = trees.detach(super(Reptile, self).adapt(here, both))
+            adapted = trees.detach(adapt(here, both))
             squares = [(params[name] - p).square().sum() for name, p in adapted.items()]
             with torch.no_grad():
                 logits = self.predict(here, adapted, both.inputs)

@@ -210,6 +210,8 @@ class _Trainer:
         grads, logs = self.mapper(meta_grad, self.batch(self.step))
         grads = ranks.average(grads, plan.share.weight)
         norm = trees.norm(trees.without(grads, CARRIED))
+        if carried := trees.select(grads, CARRIED):  # no part of the norm, unless it is not finite
+            norm = norm + 0 * trees.norm(carried)
         self.window.append({**logs, "gradient_norm": norm})
         if plan.on_nan != "skip" or not ranks.most(not _finite(self.window[-1])):
             self._descend(grads, norm)

@@ -1,14 +1,22 @@
 """Reptile against the update written out by hand, and its inner Adam against torch's."""
 
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from metavision import trees
+from metavision.algorithms.reptile import Reptile
 from metavision.engine.mapping import Mapper
+from metavision.errors import InputError
 from metavision.rules.adam import Adam
+from metavision.rules.sgd import SGD
 from metavision.seeds import generator
-from metavision.types import Meta
+from metavision.types import Examples, Meta, P
 from tests.algorithms.builds import built
 from tests.algorithms.test_maml import Net
 from tests.conftest import toy_tasks
@@ -79,6 +87,40 @@ def test_a_test_learns_from_all_of_a_support() -> None:
     algorithm = built("reptile", "algo.batch=3")
     assert len(algorithm.seen(support, 1).y) == 3
     assert algorithm.for_evaluation().seen(support, 1) is support
+
+
+@dataclass(frozen=True)
+class Counting(Adam):
+    """Counts its steps by an integer, as torch's optimizers did."""
+
+    def start(self, params: P) -> Any:
+        return super().start(params), torch.zeros((), dtype=torch.int64)
+
+
+def test_what_has_no_mean_is_not_carried() -> None:
+    algorithm = built("reptile")
+    with pytest.raises(InputError, match="what Counting remembers is not all of real numbers"):
+        replace(algorithm, rule=Counting()).init(generator("reptile"))
+    kept = replace(algorithm, rule=Counting(), keep=False).init(generator("reptile")).params
+    assert not trees.select(kept, "carried")
+    assert not trees.select(replace(algorithm, rule=SGD()).init(generator("reptile")).params, "carried")
+
+
+def test_the_steps_of_an_inner_loop_are_not_held() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    class Watched(Reptile):
+        def path(self, meta: Meta, support: Examples) -> Iterator[P]:
+            for weights in super().path(meta, support):
+                alive.append(weakref.ref(weights["head.weight"]))
+                yield weights
+
+    algorithm = built("reptile", "algo.test_steps=6").for_evaluation()
+    watched = Watched(**{field.name: getattr(algorithm, field.name) for field in fields(algorithm)})
+    with torch.no_grad():
+        last = watched.adapt(watched.init(generator("reptile")), trees.index(toy_tasks(), 0).support)
+    held = [found() for found in alive if found() is not None]
+    assert len(alive) == 7 and held[-1] is last["head.weight"] and len(held) <= 2
 
 
 def test_its_adam_is_torchs() -> None:

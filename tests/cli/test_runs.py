@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import metavision
+from metavision.algorithms.reptile import Reptile
 from metavision.cli.__main__ import main
 from metavision.engine.mapping import Mapper
 
@@ -111,6 +113,22 @@ def test_what_reptile_carries_goes_on_whole_whatever_optimizer_there_is(capsys: 
     capsys.readouterr()
     assert main(["evaluate", f"run={folder}", "way=3"]) == 2
     assert "has 5 outputs, one for each class of an episode" in capsys.readouterr().err
+
+
+def test_what_is_carried_is_skipped_with_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    meta_grad, calls = Reptile.meta_grad, iter(range(100))
+
+    def spoilt(self: Reptile, *given: Any) -> Any:
+        grads, logs = meta_grad(self, *given)
+        return (grads | {"carried.decay": grads["carried.decay"] / 0}, logs) if next(calls) == 2 else (grads, logs)
+
+    monkeypatch.setattr(Reptile, "meta_grad", spoilt)
+    words = ["algo=reptile", "budget.steps=6", "budget.validate_every=6", "budget.log_every=6", "engine.on_nan=skip"]
+    assert train(*words) == 0
+    (row,) = [row for row in rows(run_folder()) if row["split"] == "train"]
+    assert row["lost_steps"] == 1
+    last = load_file(run_folder() / "checkpoints" / "last.safetensors")
+    assert last["params/carried.decay"].item() == pytest.approx(0.999**5, rel=1e-5)
 
 
 def test_killed_and_gone_on_with_it_is_the_same_run(tmp_path: Path) -> None:
