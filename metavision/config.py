@@ -71,6 +71,7 @@ class EvaluationNorm(Enum):
     batch = "batch"
     running = "running"
     support = "support"
+    each = "each"
 
 
 class Selection(Enum):

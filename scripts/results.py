@@ -152,10 +152,7 @@ class Stored:
 
     def estimate(self) -> Estimate:
         """Over test episodes where there is one seed, over seeds where there are several."""
-        found = [result[self.metric] for result in self.results]
-        if len(found) == 1:
-            return Estimate(**found[0])
-        return estimate(np.array([each["mean"] for each in found]), "training seeds")
+        return over([Estimate(**result[self.metric]) for result in self.results])
 
     def figure(self) -> str:
         """The mean with its interval, and what that is over."""
@@ -178,6 +175,23 @@ class Stored:
         size = f"{episodes} episodes, {plural(queries, 'query', 'queries')} a class"
         how = "transductive" if result["transductive"] else "inductive"
         return f"{size}<br>{result['normalisation']} ({how})<br>split `{result['split_hash'][:SHORT]}`"
+
+    def otherwise(self) -> Iterator[str]:
+        """What the same weights gave on the same episodes by other normalisation or another number of steps."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for run, result in zip(self.seeds, self.results, strict=True):
+            for path in sorted(run.folder.glob("evaluations/*/result.json")):
+                other = Run(path.parent).read(path.name)
+                if other["episodes_hash"] == result["episodes_hash"] and "checkpoint" not in other["asked"]:
+                    found.setdefault(" ".join(f"{key}={value}" for key, value in other["asked"].items()), []).append(
+                        other
+                    )
+        for words, results in found.items():
+            if words and len(results) == len(self.seeds):
+                of = over([Estimate(**result[self.metric]) for result in results])
+                how = "transductive" if results[0]["transductive"] else "inductive"
+                text = f"{figure(of.mean, self.metric)} ± {figure(of.half_width, self.metric)}"
+                yield f"by `metavision evaluate {words}`: {text} ({how})"
 
     def lag(self, experiment: Experiment) -> float | None:
         """By how many points it falls short of the paper; None: nothing can be said against a figure from memory."""
@@ -244,6 +258,11 @@ def default(target: str, option: str) -> Any:
     return None if parameter is None else parameter.default
 
 
+def over(seeds: Sequence[Estimate]) -> Estimate:
+    """Of one seed as it is, of several over them."""
+    return seeds[0] if len(seeds) == 1 else estimate(np.array([seed.mean for seed in seeds]), "training seeds")
+
+
 def plural(n: int, one: str, many: str) -> str:
     return f"{n} {one if n == 1 else many}"
 
@@ -297,6 +316,7 @@ def _rows(experiment: Experiment, runs: Sequence[Stored]) -> Iterator[list[str]]
         cells = _cells(run, experiment.config("full")["budget"]["steps"])
         if (lag := run.lag(experiment)) is not None:
             cells[0] += f"<br>{abs(lag):.2f} {'below' if lag > 0 else 'above'}"
+        cells[0] += "".join(f"<br>{line}" for line in run.otherwise())
         if others := run.differences(experiment):
             cells[0] += f"<br>other settings: {', '.join(f'`{path}`' for path in others)}"
         if tried := experiment.paper.get("tried"):

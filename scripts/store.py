@@ -57,6 +57,11 @@ def store(run: Run, runs: Path, *, dirty: bool) -> Path:
     episodes = run.folder / "episodes.npz"
     if episodes.is_file() and episodes.stat().st_size < SMALL:
         shutil.copyfile(episodes, target / episodes.name)
+    for done in sorted(run.folder.glob("evaluations/*/DONE")):
+        evaluation = target / "evaluations" / done.parent.name
+        evaluation.mkdir(parents=True)
+        result = json.dumps(nowhere(Run(done.parent).read("result.json")), indent=2)
+        Run(evaluation).write("result.json", result)
     return target
 
 

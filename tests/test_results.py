@@ -76,6 +76,21 @@ def test_a_run_is_found_by_its_settings(runs: Path) -> None:
     others = "`backbone.downsample`, `backbone.filters`, `data.split`, `episode.meta_batch`"
     assert row[3].endswith(f"<br>other settings: {others}")
 
+    # Evaluations of the same weights on the same episodes.
+    result = json.loads((seed / "result.json").read_text())
+    for name, asked, more in (
+        ("a", {"norm": "each"}, {"transductive": False, "accuracy": {**result["accuracy"], "mean": 0.9}}),
+        ("b", {"norm": "running"}, {"episodes_hash": "others"}),
+        ("c", {"checkpoint": "mine", "norm": "running"}, {}),
+        ("d", {}, {}),
+    ):
+        (seed / "evaluations" / name).mkdir(parents=True)
+        text = json.dumps({**result, "asked": asked, **more})
+        (seed / "evaluations" / name / "result.json").write_text(text)
+    (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
+    assert row[3].count("metavision evaluate") == 1
+    assert "<br>by `metavision evaluate norm=each`: 90.00 ± 0.39 (inductive)<br>" in row[3]
+
     edit(seed / "result.json", '"shot": 1', '"shot": 3')
     (row,) = rows(runs, "maml, omniglot, 5-way 3-shot")
     assert row[2] == "" and row[3].startswith("96.64")
@@ -113,6 +128,8 @@ def test_a_run_is_stored_whole_and_without_places(tmp_path: Path, capsys: pytest
     with (folder / "overrides.txt").open("a") as file:
         file.write(f"init='{start}'\n")
 
+    assert main(["evaluate", f"run={folder}", "norm=each", "episodes=4", "engine.threads=1"]) == 0
+
     origin = {**run.read("provenance.json"), "platform": "Linux-6.1.2-of-here-x86_64-with-glibc2.36"}
     for git, message in ((None, "was not run from a checkout"), ({"commit": "c", "dirty": True}, "in no commit")):
         run.write("provenance.json", {**origin, "git": git})
@@ -122,8 +139,10 @@ def test_a_run_is_stored_whole_and_without_places(tmp_path: Path, capsys: pytest
     target = store.store(run, kept, dirty=False)
 
     assert target == kept / folder.parent.name / "seed0"
-    assert {path.name for path in target.iterdir()} == {*store.KEPT, "episodes.npz"}
-    for path in target.glob("*.*"):
+    assert {path.name for path in target.iterdir()} == {*store.KEPT, "episodes.npz", "evaluations"}
+    (evaluation,) = target.glob("evaluations/*/result.json")
+    assert json.loads(evaluation.read_text())["asked"] == {"norm": "each"}
+    for path in (*target.glob("*.*"), evaluation):
         assert str(tmp_path).encode() not in path.read_bytes()
     assert "init=protonet-glyphs-00000000/seed0" in (target / "overrides.txt").read_text().splitlines()
     stored = Run(target).read("provenance.json")

@@ -16,6 +16,7 @@ from metavision.problems.base import Problem
 from metavision.types import Episode, Examples, Inputs, Meta, Metrics, P
 
 Score = tuple[Tensor, Metrics]
+AT_ONCE = 16  # queries that are seen one by one, each with its support
 
 
 class Choices(NamedTuple):
@@ -92,7 +93,10 @@ class Algorithm(ABC):
     def solve(self, meta: Meta, episode: Episode) -> Tensor:
         """Logits (Q, k) of the query after adaptation to the support; absent classes have no chance."""
         task = self.adapt(meta, episode.support, self.given(episode))
-        outputs = self.predict(self.for_queries(meta, task, episode.support), task, episode.query.inputs)
+        if self.backbone.norm == "each":
+            outputs = self.one_by_one(meta, task, episode.support, episode.query.x)
+        else:
+            outputs = self.predict(self.for_queries(meta, task, episode.support), task, episode.query.inputs)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # of bfloat16, means have three digits
         return self.problem.among(outputs, episode.support)
 
@@ -107,6 +111,15 @@ class Algorithm(ABC):
         with functional.moments_seen(self.backbone) as found:
             self.predict(meta, task, support.inputs)
         return Meta(meta.params, {**meta.buffers, **trees.under("backbone", functional.statistics(found))})
+
+    def one_by_one(self, meta: Meta, task: Any, support: Examples, x: Tensor) -> Tensor:
+        """Outputs (Q, k) of the images x (Q, C, H, W), each seen with the support and without the rest."""
+        mask = None if support.mask is None else torch.cat([support.mask, support.mask.new_ones(1)])
+
+        def one(image: Tensor) -> Tensor:
+            return self.predict(meta, task, Inputs(torch.cat([support.x, image.unsqueeze(0)]), mask))[-1]
+
+        return torch.vmap(one, chunk_size=AT_ONCE)(x) if self.maps else torch.stack([one(image) for image in x])
 
     def loss(self, logits: Tensor, query: Examples) -> Tensor:
         """What the logits (n, k) of the query cost, as the method trains."""

@@ -39,7 +39,7 @@ class Embedded(Backbone):
 
 def embeddable(algorithm: Algorithm) -> bool:
     """Whether a feature is a function of its image alone."""
-    return algorithm.frozen and algorithm.backbone.norm not in ("batch", "support")
+    return algorithm.frozen and algorithm.backbone.norm not in ("batch", "support", "each")
 
 
 def fits(algorithm: Algorithm, episodes: Episodes) -> bool:

@@ -10,7 +10,7 @@ from metavision.engine.testing import Contender
 from metavision.errors import InputError
 from metavision.types import Meta
 
-OF_MOMENTS = ("batch", "running", "support")  # policies of one kind of layer, that differ in whose moments it takes
+OF_MOMENTS = ("batch", "running", "support", "each")  # of one kind of layer, by whose moments it takes
 
 
 def under(policy: str, trained: Contender, images: Callable[[], Tensor]) -> Contender:
@@ -22,7 +22,8 @@ def under(policy: str, trained: Contender, images: Callable[[], Tensor]) -> Cont
         images: gives training images (n, C, H, W), which statistics are calibrated on.
 
     Raises:
-        InputError: the network's layers have no moments, or the method has no adapted weights to take them by.
+        InputError: the network's layers have no moments, the method has no adapted weights to take them by, or wants
+            all queries together.
     """
     norm = trained.algorithm.backbone.norm
     if norm not in OF_MOMENTS:
@@ -32,6 +33,8 @@ def under(policy: str, trained: Contender, images: Callable[[], Tensor]) -> Cont
             f"norm=support is for methods with an inner loop, as maml, not for {type(trained.algorithm).__name__}; "
             "norm=running makes that inductive"
         )
+    if policy == "each" and trained.algorithm.uses_queries:
+        raise InputError(f"norm=each has queries apart, and {type(trained.algorithm).__name__} learns from all of them")
     algorithm = trained.algorithm.normalised(policy)
     meta = Meta(trained.meta.params, {})
     return Contender(algorithm, algorithm.calibrate(meta, images()) if policy == "running" else meta)

@@ -9,6 +9,7 @@
 | `stored`  | pre-trained weights came with them, always           | no                     |
 | `layer`   | each image alone, in the layers of a transformer     | no                     |
 | `support` | in evaluation alone: the batch, but for queries those of their support | no   |
+| `each`    | in evaluation alone: the batch, which a query shares with its support | no     |
 
 The usual MAML implementations use `batch`, which lets one query help another; its accuracy collapses when queries
 come one at a time (TaskNorm: Rethinking Batch Normalization for Meta-Learning, Bronskill et al., 2020,

@@ -55,6 +55,8 @@ def test_maml_with_both_normalisations_and_other_steps() -> None:
     assert not support["transductive"] and support["normalisation"] == "support"
     inductive = result["references"]["inductive"]["accuracy"]["mean"]
     assert support["accuracy"]["mean"] == pytest.approx(inductive)
+    each, _ = evaluated(run, "episodes=6", "norm=each")
+    assert not each["transductive"] and each["normalisation"] == "each" and each["accuracy"] != result["accuracy"]
     running, _ = evaluated(run, "episodes=6", "norm=running")
     assert not running["transductive"]
     none, _ = evaluated(run, "episodes=6", "steps=0")
@@ -105,6 +107,7 @@ def test_a_sweep_of_shots_is_one_table_and_one_page(capsys: pytest.CaptureFixtur
     ("algo", "words", "message"),
     [
         ("protonet", ["norm=support"], "norm=support is for methods with an inner loop, as maml, not for ProtoNet"),
+        ("bdcspn", ["norm=each"], "norm=each has queries apart, and BDCSPN learns from all of them"),
         ("protonet", ["inductive=true"], "inductive=true is for methods that are transductive by norm=batch alone"),
         ("protonet", ["steps=3"], "steps=3 is for algorithms that adapt by steps"),
         ("protonet", ["steps=-1"], "steps is -1; it must be at least 0"),

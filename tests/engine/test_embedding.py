@@ -22,7 +22,7 @@ from metavision.functional.distances import squared_euclidean
 from metavision.nn import functional
 from metavision.nn.folding import folded
 from metavision.seeds import generator
-from metavision.types import Inputs, Meta
+from metavision.types import Episode, Examples, Inputs, Meta
 from tests.algorithms.builds import NAMES, built, composed
 from tests.conftest import toy_source
 
@@ -169,6 +169,33 @@ def test_statistics_of_the_support_make_queries_independent() -> None:
         asked = task._replace(query=task.support)
         torch.testing.assert_close(by_support.solve(meta, asked), algorithm.solve(meta, asked), rtol=0.2, atol=0.2)
         assert replace(by_support).backbone.norm == "support"
+
+
+def test_each_query_may_share_moments_with_the_support_alone() -> None:
+    """By `normalised("each")` it is the last of a batch with the support, whatever is asked besides, mapped or not."""
+    torch.set_default_dtype(torch.float64)
+    algorithms = {name: built(name, "norm=batch").for_evaluation() for name in ("maml", "anil", "reptile", "protonet")}
+    for name, algorithm in algorithms.items():
+        meta = algorithm.init(generator("each"))
+        task = trees.index(episodes().batch([0]), 0)
+        fast = algorithm.adapt(meta, task.support)
+        expected = torch.stack(
+            [
+                algorithm.predict(meta, fast, Inputs(torch.cat([task.support.x, image.unsqueeze(0)])))[-1]
+                for image in task.query.x
+            ]
+        )
+        each = algorithm.normalised("each")
+        assert not each.transductive and not torch.allclose(algorithm.solve(meta, task), expected), name
+        torch.testing.assert_close(each.solve(meta, task), expected, rtol=1e-9, atol=1e-9)
+
+        def solved(*given: torch.Tensor, each: Algorithm = each, meta: Meta = meta) -> torch.Tensor:
+            return each.solve(meta, Episode(Examples(*given[:2]), Examples(*given[2:])))
+
+        mapped = torch.vmap(solved)(*trees.tensors(episodes().batch([0, 1])))
+        torch.testing.assert_close(mapped[0], expected, rtol=1e-9, atol=1e-9)
+        alone = task._replace(query=trees.index(task.query, slice(2, 3)))
+        torch.testing.assert_close(each.solve(meta, alone), expected[2:3], rtol=1e-9, atol=1e-9)
 
 
 def test_networks_that_differ_in_what_no_weight_shows_have_keys_of_their_own() -> None:
