@@ -182,10 +182,9 @@ class Stored:
         for run, result in zip(self.seeds, self.results, strict=True):
             for path in sorted(run.folder.glob("evaluations/*/result.json")):
                 other = Run(path.parent).read(path.name)
+                words = " ".join(f"{key}={value}" for key, value in other["asked"].items())
                 if other["episodes_hash"] == result["episodes_hash"] and "checkpoint" not in other["asked"]:
-                    found.setdefault(" ".join(f"{key}={value}" for key, value in other["asked"].items()), []).append(
-                        other
-                    )
+                    found.setdefault(words, []).append(other)
         for words, results in found.items():
             if words and len(results) == len(self.seeds):
                 of = over([Estimate(**result[self.metric]) for result in results])

@@ -35,8 +35,8 @@ class Reptile(MAML):
     """
 
     first_order: bool = True
-    batch: int | None = None
     keep: bool = False
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -180,9 +180,9 @@ class _Trainer:
         resumed = ranks.from_first(lambda: checkpoints.latest(run))
         if resumed is not None:
             self._resume(*resumed)
-            damaged = run.checkpoint("last") if resumed[0] != run.checkpoint("last") else None
-            if damaged is not None and ranks.first():  # it must not become the previous one
-                damaged.unlink(missing_ok=True)
+            last = run.checkpoint("last")
+            if resumed[0] != last and ranks.first():  # a damaged one must not become the previous
+                last.unlink(missing_ok=True)
         run.rewind(-1 if resumed is None else self.step)  # a run killed before its first checkpoint may have logged
         observer.started(self.step)
         if resumed is None:
