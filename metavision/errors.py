@@ -57,6 +57,14 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def not_installed(asked: str, *packages: str) -> InputError:
+    """`explain needs captum, which is not installed: pip install captum`."""
+    are = "is" if len(packages) == 1 else "are"
+    return InputError(
+        f"{asked} needs {', '.join(packages)}, which {are} not installed: pip install {' '.join(packages)}"
+    )
+
+
 def no_option(where: str, key: object, known: Iterable[str]) -> str:
     """`algo has no option stepz; did you mean steps? …`"""
     return f"{where} has no option {key}{suggestion(str(key), known)}"

@@ -7,8 +7,12 @@ from typing import Any
 from metavision.errors import InputError
 
 
-def optional(name: str, install: str = "pip install 'metavision[bench]'") -> Any:
+def optional(name: str, install: str | None = None) -> Any:
     """A module of another project, quietly: what it warns of as it is imported is not ours to mend.
+
+    Args:
+        name: with its packages, as `easyfsl.methods`.
+        install: what installs it, where pip does not by its name.
 
     Raises:
         InputError: it is not installed, or can't be imported.
@@ -19,4 +23,4 @@ def optional(name: str, install: str = "pip install 'metavision[bench]'") -> Any
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"{package} is not installed ({error}); {install}") from error
+        raise InputError(f"{package} is not installed ({error}); {install or f'pip install {package}'}") from error

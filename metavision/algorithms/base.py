@@ -93,10 +93,7 @@ class Algorithm(ABC):
     def solve(self, meta: Meta, episode: Episode) -> Tensor:
         """Logits (Q, k) of the query after adaptation to the support; absent classes have no chance."""
         task = self.adapt(meta, episode.support, self.given(episode))
-        if self.backbone.norm == "each":
-            outputs = self.one_by_one(meta, task, episode.support, episode.query.x)
-        else:
-            outputs = self.predict(self.for_queries(meta, task, episode.support), task, episode.query.inputs)
+        outputs = self.answers(meta, task, episode.support, episode.query.inputs)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # of bfloat16, means have three digits
         return self.problem.among(outputs, episode.support)
 
@@ -104,8 +101,17 @@ class Algorithm(ABC):
         """The images without labels that `adapt` is given."""
         return episode.query.inputs if self.uses_queries else episode.unlabelled
 
+    def answers(self, meta: Meta, task: Any, support: Examples, query: Inputs) -> Tensor:
+        """Logits (Q, k) of the query by what `adapt` returned, seen together or not as the policy has it."""
+        if self.backbone.norm == "each":
+            return self.one_by_one(meta, task, support, query.x)
+        return self.predict(self.for_queries(meta, task, support), task, query)
+
     def for_queries(self, meta: Meta, task: Any, support: Examples) -> Meta:
-        """Meta with the statistics of the support by the adapted weights, where the policy is that of evaluation."""
+        """Meta with the statistics of the support by the adapted weights, where that is the policy of queries.
+
+        Their variance is unbiased, as of running statistics, where that of a batch is not.
+        """
         if self.backbone.norm != "support":
             return meta
         with functional.moments_seen(self.backbone) as found:
@@ -158,7 +164,7 @@ class Algorithm(ABC):
         return replace(self, backbone=copy.deepcopy(self.backbone).eval())
 
     def normalised(self, policy: str) -> Self:
-        """The same algorithm with its layers of moments under another policy: `batch`, `running` or `support`."""
+        """The same algorithm with its layers of moments under another policy of moments: `batch`, `running`, `support` or `each`."""
         backbone = copy.deepcopy(self.backbone)
         backbone.norm = policy
         return replace(self, backbone=backbone)

@@ -111,7 +111,7 @@ class Relation(nn.Module):
         super().__init__()
         c, h, w = shape
         self.convs = nn.ModuleList([nn.Conv2d(2 * c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)])
-        policy = "group" if norm == "layer" else norm  # there are no tokens here
+        policy = {"layer": "group", "each": "batch"}.get(norm, norm)  # there are no tokens; `each` is by batches
         self.norms = nn.ModuleList(normalisation(policy, c) for _ in self.convs)
         for _ in self.convs:
             h, w = max(h // 2, 1), max(w // 2, 1)

@@ -74,7 +74,7 @@ def library() -> Any:
     try:
         return importlib.import_module("timm")
     except ImportError as error:
-        raise InputError(f"timm is not installed ({error}); pip install 'metavision[pretrained]'") from error
+        raise InputError(f"timm is not installed ({error}); pip install timm huggingface-hub") from error
 
 
 def _card(weights: str) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metavision.cli.parser import Parser
-from metavision.errors import InputError
+from metavision.errors import InputError, not_installed
 
 if TYPE_CHECKING:  # help must not wait for torch
     from metavision.classify.exporting.exporting import Exported
@@ -86,4 +86,4 @@ def _there(*packages: str) -> None:
     from importlib.util import find_spec
 
     if lost := [name for name in packages if find_spec(name) is None]:
-        raise InputError(f"--onnx needs {lost[0]}, which is not installed: pip install 'metavision[export]'")
+        raise not_installed("--onnx", *lost)

@@ -20,7 +20,7 @@ from metavision import config
 from metavision.cli import devices, process, results  # noqa: F401 - a worker begins here, before torch
 from metavision.cli.guard import guarded
 from metavision.console import note, stdout
-from metavision.errors import InputError, first_line, no_option, suggestion
+from metavision.errors import InputError, first_line, no_option, not_installed, suggestion
 from metavision.interruption import INTERRUPTED
 from metavision.records import jobs
 from metavision.records.jobs import Outcome
@@ -178,9 +178,7 @@ def explain(error: Exception, verb: str, words: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         if group == "hydra/launcher" and option in LAUNCHERS:
-            return (
-                f"{group}={option} needs {LAUNCHERS[option]}, which is not installed: pip install 'metavision[sweeps]'"
-            )
+            return str(not_installed(f"{group}={option}", LAUNCHERS[option]))
         return f"there is no {group}={option}{suggestion(option, error.options)}"
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_key(match[1], verb, words)

@@ -36,7 +36,7 @@ def cost(
             begun = _now(episodes.device)
             adapted = algorithm.adapt(meta, task.support, algorithm.given(task))
             between = _now(episodes.device)
-            algorithm.predict(algorithm.for_queries(meta, adapted, task.support), adapted, task.query.inputs)
+            algorithm.answers(meta, adapted, task.support, task.query.inputs)
             times.append((between - begun, _now(episodes.device) - between))
     adapt, predict = (1e3 * statistics.median(part) for part in zip(*times, strict=True))
     return {"adapt_ms": adapt, "predict_ms": predict, "memory": needs.peak}

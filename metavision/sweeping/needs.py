@@ -2,10 +2,10 @@
 
 from importlib.util import find_spec
 
-from metavision.errors import InputError
+from metavision.errors import not_installed
 
 
 def needed(library: str, asked: str) -> None:
     """Raises InputError where a library is not installed."""
     if not find_spec(library):
-        raise InputError(f"{asked} needs {library}, which is not installed: pip install 'metavision[sweeps]'")
+        raise not_installed(asked, library)

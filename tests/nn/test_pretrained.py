@@ -332,7 +332,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(vit: tuple[Path, nn.Modul
 
 def test_without_timm_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(InputError, match=r"pip install 'metavision\[pretrained\]'"):
+    with pytest.raises(InputError, match=r"timm is not installed .*; pip install timm"):
         made("backbone=dinov2_s14")
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metavision.classify.whole import Whole
-from metavision.errors import InputError
+from metavision.errors import not_installed
 
 STEPS, MOST = 64, 2048  # along the path; doubled until what is missing of the sum is small
 SMALL = 0.01  # of the difference that is to be explained, or of a logit where that is smaller
@@ -66,5 +66,5 @@ def integrated_gradients() -> Any:
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
-        raise InputError("explain needs captum, which is not installed: pip install 'metavision[explain]'") from error
+        raise not_installed("explain", "captum") from error
     return IntegratedGradients

@@ -11,7 +11,7 @@ from metavision.classify.classifier import Classifier
 from metavision.classify.exporting.program import name, quiet
 from metavision.classify.holding_out import held_out
 from metavision.classify.whole import Whole
-from metavision.errors import InputError
+from metavision.errors import InputError, not_installed
 
 
 def quantized(whole: Whole) -> Whole:
@@ -73,5 +73,5 @@ def _torchao() -> tuple[Any, Any, Any]:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
         from torchao.utils import unwrap_tensor_subclass
     except ImportError as error:
-        raise InputError("--int8 needs torchao, which is not installed: pip install 'metavision[export]'") from error
+        raise not_installed("--int8", "torchao") from error
     return Int8WeightOnlyConfig, quantize_, unwrap_tensor_subclass
