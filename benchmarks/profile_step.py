@@ -92,7 +92,11 @@ def steps(*, tiny: bool) -> dict[str, Step]:
             maml(Conv4(colour, filters=few, norm="batch"), 0.01), colour, 1, 15, 4
         ),
         "MAML, second order, Omniglot size, 5-way 1-shot, 5 steps, 32 tasks": Step(
-            maml(Conv4(grey, filters=many, norm="batch", downsample="stride"), 0.1), grey, 1, 1, 2 if tiny else 32
+            maml(Conv4(grey, filters=many, norm="batch", downsample="stride", average=True), 0.1),
+            grey,
+            1,
+            1,
+            2 if tiny else 32,
         ),
         "ProtoNet, 84 px, 5-way 5-shot, 1 task": Step(
             ProtoNet(backbone=Conv4(colour, filters=many), problem=five), colour, 5, 15, 1

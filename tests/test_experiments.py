@@ -75,7 +75,8 @@ def test_maml_has_the_papers_settings(name: str) -> None:
     assert (found["budget"]["steps"], found["optimizer"]["lr"], found["norm"]) == (60_000, 0.001, "batch")
     assert not algo["first_order"] and found["optimizer"]["_target_"] == "torch.optim.Adam"
     omniglot = "omniglot" in name
-    assert (backbone["filters"], backbone["downsample"]) == ((64, "stride") if omniglot else (32, "pool"))
+    network = (backbone["filters"], backbone["downsample"], backbone["average"])
+    assert network == ((64, "stride", True) if omniglot else (32, "pool", False))
     # As many queries as shots on Omniglot; 15 in training on mini-ImageNet, where the paper tests with as many.
     assert episode["train"]["query"] == (episode["shot"] if omniglot else 15) and episode["query"] == episode["shot"]
 

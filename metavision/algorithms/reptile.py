@@ -23,15 +23,15 @@ class Reptile(MAML):
     In training a task is all of its examples, support and queries, as Reptile has no queries: set
     `episode.train.shot` and `query` so that they add up to its training shots.
 
-    Differs in that a small batch of an inner step holds as many of every class, where the paper's is drawn, and in that
-    all of a support is learned from in every step of a test. The authors' code hands what an inner Adam remembers from
+    Differs in that a small batch of an inner step has every class as often, to one, where the paper's is drawn, and in
+    that all of a support is learned from in every step of a test. The authors' code hands what an inner Adam remembers from
     each task to the next; here all tasks of an outer step begin with the same, and the next step with its mean.
 
     Args:
         keep: whether what the rule remembers, such as Adam's averages, goes on from step to step, and to the tasks of a
             test; else every task begins without.
-        batch: how many of a task's examples an inner step sees in training, those at equal distances; their number is
-            rounded so that the batches of some steps are all of them. None: all in every step.
+        batch: how many of a task's examples an inner step sees in training, one after another of every class, and after
+            the last the first again. None: all in every step.
     """
 
     first_order: bool = True
@@ -74,10 +74,10 @@ class Reptile(MAML):
     def seen(self, support: Examples, step: int) -> Examples:
         if self.batch is None:
             return support
-        # A support lists as many of each class one after another, so equal distances below that meet all classes.
-        every = max(1, round(len(support.x) / self.batch))
-        part = slice(step % every, None, every)
-        return Examples(support.x[part], support.y[part], None if support.mask is None else support.mask[part])
+        rows, n = turns(support), len(support.x) if support.mask is None else support.mask.sum()
+        here = torch.arange(min(self.batch, len(support.x)), device=rows.device) + step * self.batch
+        part = rows[here % n]
+        return Examples(support.x[part], support.y[part])
 
     def for_evaluation(self) -> Self:
         return replace(super().for_evaluation(), batch=None)
@@ -96,3 +96,14 @@ class Reptile(MAML):
             return torch.stack(squares).sum() / 2, {"loss": loss, **metrics}
 
         return mapper.mean_grad(score, meta.params, tasks)
+
+
+def turns(examples: Examples) -> torch.Tensor:
+    """The rows (n,) by turns: the first of every class, then the second of every class, and padding last."""
+    y = examples.y
+    if y.is_floating_point():  # there are no classes
+        return torch.arange(len(y), device=y.device)
+    there = torch.ones_like(y, dtype=torch.bool) if examples.mask is None else examples.mask
+    before = ((y.unsqueeze(1) == y) & there).tril(-1).sum(1)  # of its class
+    place = torch.where(there, before, len(y))
+    return (place * (y.max() + 1) + y).argsort(stable=True)

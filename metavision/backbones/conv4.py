@@ -30,7 +30,7 @@ class Conv4(Backbone):
         norm: normalisation policy.
         downsample: `pool` halves by 2x2 max-pooling, `stride` by the convolution.
         pools: how many blocks halve where `downsample` is `pool`; relation networks keep the last maps larger.
-        average: whether the last map is averaged over its pixels, or flattened; by strides it always is averaged.
+        average: whether the last map is averaged over its pixels, or flattened.
     """
 
     def __init__(
@@ -52,14 +52,15 @@ class Conv4(Backbone):
             )
         self.norm = norm
         self.pool, self.pools = downsample == "pool", pools
-        self.average = average or not self.pool
+        self.average = average
         inputs = [channels] + [filters] * (BLOCKS - 1)
         biased = norm not in ("batch", "running")  # which take any offset out again
         self.convs = nn.ModuleList(
             nn.Conv2d(n, filters, 3, 1 if self.pool else 2, padding=1, bias=biased) for n in inputs
         )
         self.norms = nn.ModuleList(normalisation(norm, filters) for _ in inputs)
-        self.map = (filters, 1, 1) if self.average else (filters, height // 2**pools, width // 2**pools)
+        sides = (n // 2**pools if self.pool else math.ceil(n / 2**BLOCKS) for n in (height, width))
+        self.map = (filters, 1, 1) if average else (filters, *sides)
         self.features = math.prod(self.map)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

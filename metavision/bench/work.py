@@ -60,7 +60,7 @@ class Work:
     def algorithm(self) -> Algorithm:
         """Ours."""
         norm: Literal["batch", "running"] = "running" if self.method == "protonet" else "batch"
-        backbone = Conv4(tuple(self.shape), self.filters, norm, self.downsample)
+        backbone = Conv4(tuple(self.shape), self.filters, norm, self.downsample, average=self.downsample == "stride")
         problem = Classification(self.way)
         if self.method == "protonet":
             return ProtoNet(backbone=backbone, problem=problem)

@@ -16,7 +16,7 @@ from metavision.errors import InputError
 from metavision.rules.adam import Adam
 from metavision.rules.sgd import SGD
 from metavision.seeds import generator
-from metavision.types import Examples, Meta, P
+from metavision.types import Examples, Meta, P, joined
 from tests.algorithms.builds import built
 from tests.algorithms.test_maml import Net
 from tests.conftest import toy_tasks
@@ -28,11 +28,10 @@ BEFORE = 3  # steps of other tasks that averages may come from
 
 
 @pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("every", [1, 2, 5])
-def test_the_direction_is_the_way_from_the_mean_of_what_tasks_end_with(every: int, keep: bool) -> None:
-    """With small batches each class is in every one, and some steps see each example once."""
+@pytest.mark.parametrize("batch", [30, 15, 6])
+def test_the_direction_is_the_way_from_the_mean_of_what_tasks_end_with(batch: int, keep: bool) -> None:
     tasks = toy_tasks(tasks=3, shot=5, query=5)
-    words = [] if every == 1 else [f"algo.batch={30 // every}"]
+    words = [] if batch == 30 else [f"algo.batch={batch}"]
     algorithm = built("reptile", "algo.steps=4", "algo.rule.lr=0.02", f"algo.keep={keep}", *words)
     meta = algorithm.init(generator("reptile"))
     weights = {name: p for name, p in meta.params.items() if not name.startswith("carried.")}
@@ -51,9 +50,10 @@ def test_the_direction_is_the_way_from_the_mean_of_what_tasks_end_with(every: in
             for name, p in net.named_parameters():
                 kept = {"step": torch.tensor(float(BEFORE)), "exp_avg_sq": averages[name].clone()}
                 optimizer.state[p] = {**kept, "exp_avg": torch.zeros_like(p)}
+        by_class = [torch.cat([part.x[part.y == k] for part in (support, query)]) for k in range(3)]
+        all_x, all_y = torch.stack(by_class, 1).flatten(0, 1), torch.arange(3).repeat(10)  # one of every class in turn
         for step in range(4):
-            x, y = (torch.cat(pair)[step % every :: every] for pair in ((support.x, query.x), (support.y, query.y)))
-            assert every == 2 or len(set(torch.bincount(y).tolist())) == 1
+            x, y = (every.roll(-step * batch, 0)[:batch] for every in (all_x, all_y))
             optimizer.zero_grad()
             F.cross_entropy(net(x), y).backward()
             optimizer.step()
@@ -80,6 +80,30 @@ def test_a_test_begins_with_what_training_has_kept() -> None:
     ]
     assert moved[0] < moved[1] / 10
     assert algorithm.predict(meta, near, query.inputs).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("way", "shots", "batch"), [(20, (5, 5), 20), (5, (8, 7), 10), (5, (5, 5), 10), (3, (1, 4), 4)]
+)
+def test_every_small_batch_has_every_class_as_often_to_one(way: int, shots: tuple[int, int], batch: int) -> None:
+    """As published: 20-way of Omniglot, 15 training shots of mini-ImageNet; and with padding."""
+    both = joined(*trees.index(toy_tasks(1, way, *shots), 0)[:2])
+    n, algorithm = len(both.y), built("reptile", f"algo.batch={batch}", way=way)
+    mask = torch.arange(n + 7) < n
+    padded = Examples(torch.cat([both.x, both.x.new_zeros(7, 1, 16, 16)]), F.pad(both.y, (0, 7)), mask)
+    for examples in (both, padded):
+        met = torch.zeros(n)
+        for step in range(n):  # after which each was met as often as a batch is large
+            seen = algorithm.seen(examples, step)
+            times = torch.bincount(seen.y, minlength=way)
+            assert len(seen.y) == batch and times.max() - times.min() <= 1
+            met += (seen.x.unsqueeze(1) == both.x).flatten(2).all(2).sum(0)
+        assert met.tolist() == [batch] * n
+
+
+def test_a_regression_has_no_classes_to_take_turns() -> None:
+    both = Examples(torch.rand(7, 1), torch.rand(7, 1))
+    assert torch.equal(built("reptile", "algo.batch=3").seen(both, 2).y, both.y[[6, 0, 1]])
 
 
 def test_a_test_learns_from_all_of_a_support() -> None:

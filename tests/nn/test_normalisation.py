@@ -77,8 +77,15 @@ def test_conv4_has_the_published_number_of_parameters(filters: int, count: int) 
 
 
 @pytest.mark.parametrize(
-    ("shape", "downsample", "d"), [((1, 28, 28), "pool", 64), ((1, 28, 28), "stride", 64), ((3, 84, 84), "pool", 1600)]
+    ("shape", "downsample", "average", "d"),
+    [
+        ((1, 28, 28), "pool", False, 64),
+        ((1, 28, 28), "stride", True, 64),  # MAML's for Omniglot
+        ((1, 28, 28), "stride", False, 256),  # Reptile's
+        ((1, 28, 17), "stride", False, 256),
+        ((3, 84, 84), "pool", False, 1600),
+    ],
 )
-def test_conv4_features(shape: tuple[int, int, int], downsample: str, d: int) -> None:
-    backbone = Conv4(shape, downsample=downsample)
+def test_conv4_features(shape: tuple[int, int, int], downsample: str, average: bool, d: int) -> None:
+    backbone = Conv4(shape, downsample=downsample, average=average)
     assert backbone.features == d == backbone(torch.rand(2, *shape)).shape[1]
