@@ -52,7 +52,11 @@ class Meta(NamedTuple):
     """
 
     params: P  # moved by the outer optimizer, or carried
-    buffers: P  # carried along: statistics of normalisation, empty until they are calibrated
+    buffers: P  # carried along: statistics under the names of modules, and what else was found once, under its own
+
+    def without_statistics(self) -> "Meta":
+        """The same but for the statistics of normalisation."""
+        return Meta(self.params, {name: t for name, t in self.buffers.items() if "." not in name})
 
 
 Metrics = dict[str, Tensor]  # scalars of one task

@@ -3,11 +3,12 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metavision import trees
 from metavision.backbones.base import Backbone
@@ -55,6 +56,11 @@ class Algorithm(ABC):
     def maps(self) -> bool:
         """Whether tasks can be mapped at once."""
         return self.mapping != "loop" and self.backbone.maps
+
+    @property
+    def normalising(self) -> Mapping[str, nn.Module]:
+        """The modules with layers of moments, by the name that their parameters are under."""
+        return {"backbone": self.backbone}
 
     @property
     def uses_queries(self) -> bool:
@@ -114,9 +120,15 @@ class Algorithm(ABC):
         """
         if self.backbone.norm != "support":
             return meta
-        with functional.moments_seen(self.backbone) as found:
+        with ExitStack() as watching:
+            seen = {
+                name: watching.enter_context(functional.moments_seen(part)) for name, part in self.normalising.items()
+            }
             self.predict(meta, task, support.inputs)
-        return Meta(meta.params, {**meta.buffers, **trees.under("backbone", functional.statistics(found))})
+        buffers = dict(meta.buffers)
+        for name, found in seen.items():
+            buffers |= trees.under(name, functional.statistics(found))
+        return Meta(meta.params, buffers)
 
     def one_by_one(self, meta: Meta, task: Any, support: Examples, x: Tensor) -> Tensor:
         """Outputs (Q, k) of the images x (Q, C, H, W), each seen with the support and without the rest."""
@@ -164,10 +176,12 @@ class Algorithm(ABC):
         return replace(self, backbone=copy.deepcopy(self.backbone).eval())
 
     def normalised(self, policy: str) -> Self:
-        """The same algorithm with its layers of moments under another policy of moments: `batch`, `running`, `support` or `each`."""
-        backbone = copy.deepcopy(self.backbone)
-        backbone.norm = policy
-        return replace(self, backbone=backbone)
+        """The same algorithm with its layers of moments under another of their policies.
+
+        Raises:
+            InputError: what it learned does not go with that.
+        """
+        return replace(self, backbone=self.backbone.normalised(policy))
 
     def choices(self, meta: Meta) -> Choices | None:  # noqa: ARG002
         """What is chosen among on validation episodes once meta-training is over; None: nothing is."""

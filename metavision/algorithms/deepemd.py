@@ -30,7 +30,7 @@ class DeepEMD(Algorithm):
 
     Starts from a pre-trained backbone: `init=` a run of `algo=baseline backbone=resnet12_map`. Differs in that the
     transport has a small entropy, which maps over pairs and tasks (there a linear program for each pair), and in that
-    the learned maps see the whole support in every step (there batches of 4).
+    the learned maps see the whole support in every step (there batches of 4, and passes over the support are counted).
 
     Args:
         temperature: of the likeness.

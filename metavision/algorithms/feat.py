@@ -1,7 +1,6 @@
 """Few-shot learning by embedding adaptation with a transformer."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -40,6 +39,7 @@ class FEAT(Algorithm):
     balance: float = 0.01
     balance_temperature: float = 64.0
     drop: float = 0.5
+    attention: nn.Module = field(init=False, repr=False)
 
     frozen: ClassVar[bool] = True
 
@@ -49,11 +49,10 @@ class FEAT(Algorithm):
                 f"algo.temperature={self.temperature} and algo.balance_temperature={self.balance_temperature} must be "
                 f"above 0, algo.balance={self.balance} at least 0, algo.drop={self.drop} from 0 to below 1"
             )
-
-    @cached_property
-    def attention(self) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
-            return Attention(self.backbone.features, self.drop).train(self.backbone.training)
+        # Now, as a layer draws from the global generator as it is made, which under vmap it may not.
+        with torch.random.fork_rng(devices=[]):
+            attention = Attention(self.backbone.features, self.drop).train(self.backbone.training)
+        object.__setattr__(self, "attention", attention)
 
     def init(self, generator: torch.Generator) -> Meta:
         params = super().init(generator).params

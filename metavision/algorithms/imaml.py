@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class IMAML(MAML):
     strength: float = 2.0
     iterations: int = 5
     damping: float = 0.0
+
+    teaches_rules: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

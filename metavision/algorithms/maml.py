@@ -46,6 +46,7 @@ class MAML(Algorithm):
     moves: Literal["all", "head", "backbone"] = "all"
 
     regresses: ClassVar[bool] = True
+    teaches_rules: ClassVar[bool] = True  # whether the meta-gradient reaches what a rule learns
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.test_steps < 0:
@@ -59,7 +60,13 @@ class MAML(Algorithm):
         with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
             head = nn.Linear(self.backbone.features, self.problem.outputs)
         params |= trees.under("head", functional.initial(head, generator))
-        return Meta(params | trees.under("rule", self.rule.init(self._moving(params), generator)), {})
+        rule = self.rule.init(self._moving(params), generator)
+        if rule and not self.teaches_rules:
+            raise InputError(
+                f"algo.rule is {type(self.rule).__name__}, which learns; the meta-gradient of {type(self).__name__} "
+                "has no part for it; rule@algo.rule=sgd or adam, or another algorithm"
+            )
+        return Meta(params | trees.under("rule", rule), {})
 
     @property
     def exact(self) -> bool:

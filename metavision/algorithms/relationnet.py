@@ -1,8 +1,8 @@
 """Relation networks."""
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from metavision.problems.classification import masked_mean
 from metavision.types import Examples, Inputs, Meta
 
 CALIBRATED = 24  # images, of which all pairs calibrate the normalisation of the relation module
+
+
+POLICIES = {"layer": "group", "stored": "running", "support": "batch", "each": "batch"}  # by those of backbones
 
 
 class Classes(NamedTuple):
@@ -40,12 +43,14 @@ class RelationNet(Algorithm):
     module's convolutions are padded, so that maps of any size will do.
 
     Args:
-        pool: a class's map is the `sum` of those of its examples, as in the paper, or their `mean`.
+        pool: a class's map is the `sum` of those of its examples, as in the paper, or their `mean`; with statistics
+            that are calibrated, and so on single examples, their mean.
         hidden: units of the relation module's first layer.
     """
 
     pool: Literal["sum", "mean"] = "sum"
     hidden: int = 8
+    relation: nn.Module = field(init=False, repr=False)
 
     frozen: ClassVar[bool] = True
 
@@ -53,10 +58,18 @@ class RelationNet(Algorithm):
         if self.hidden < 1:
             raise InputError(f"algo.hidden is {self.hidden}; it must be at least 1")
 
-    @cached_property
-    def relation(self) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):  # a layer draws from the global generator as it is made
-            return Relation(self.backbone.map, self.hidden, self.backbone.norm)
+        # Now, as a layer draws from the global generator as it is made, which under vmap it may not.
+        with torch.random.fork_rng(devices=[]):
+            object.__setattr__(self, "relation", Relation(self.backbone.map, self.hidden, self.backbone.norm))
+
+    @property
+    def normalising(self) -> Mapping[str, nn.Module]:
+        return {**super().normalising, "relation": self.relation}
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether moments are those of statistics, once there are any."""
+        return self.backbone.norm in ("running", "stored")
 
     def init(self, generator: torch.Generator) -> Meta:
         params = super().init(generator).params
@@ -66,7 +79,7 @@ class RelationNet(Algorithm):
         z = self.embed(meta.params, meta.buffers, support.inputs)
         means = prototypes(z, support.y, self.problem.way, support.mask)
         n = members(support.y, self.problem.way, support.mask, z.dtype).sum(0)
-        maps = means if self.pool == "mean" else means * n.unsqueeze(-1)
+        maps = means if self.pool == "mean" or self.calibrated else means * n.unsqueeze(-1)
         return Classes(maps, None if support.mask is None else n > 0)
 
     def predict(self, meta: Meta, task: Classes, query: Inputs) -> Tensor:
@@ -78,17 +91,25 @@ class RelationNet(Algorithm):
             mask = there if mask is None else mask & there
         params, buffers = (trees.select(part, "relation") for part in meta)
         scores = functional.apply(self.relation, params, buffers, Inputs(self._pairs(z, task.maps), mask))
-        return scores.view(len(z), k)
+        return scores.unflatten(0, (-1, k))
 
     def loss(self, logits: Tensor, query: Examples) -> Tensor:
         """Mean squared error over the classes that are there."""
         wrong = (logits.sigmoid() - F.one_hot(query.y, self.problem.way)).square()
         return masked_mean(wrong.sum(-1) / logits.isfinite().sum(-1), query.mask)
 
+    def normalised(self, policy: str) -> Self:
+        if policy == "running" and self.pool == "sum" and not self.calibrated:
+            raise InputError(
+                "norm=running takes statistics of single images, where this relation network learned with sums over "
+                "the shots (algo.pool=sum); norm=each has queries apart, too"
+            )
+        return super().normalised(policy)
+
     def calibrate(self, meta: Meta, x: Tensor) -> Meta:
         """The relation module by all pairs of some of the images; most are of different classes, as in an episode."""
         meta = super().calibrate(meta, x)
-        if self.backbone.norm != "running":
+        if not self.calibrated:
             return meta
         with torch.no_grad():
             z = self.embed(meta.params, meta.buffers, Inputs(x[:: max(1, len(x) // CALIBRATED)]))
@@ -111,7 +132,7 @@ class Relation(nn.Module):
         super().__init__()
         c, h, w = shape
         self.convs = nn.ModuleList([nn.Conv2d(2 * c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)])
-        policy = {"layer": "group", "each": "batch"}.get(norm, norm)  # there are no tokens; `each` is by batches
+        policy = POLICIES.get(norm, norm)
         self.norms = nn.ModuleList(normalisation(policy, c) for _ in self.convs)
         for _ in self.convs:
             h, w = max(h // 2, 1), max(w // 2, 1)

@@ -1,7 +1,7 @@
 """Reptile."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -24,8 +24,8 @@ class Reptile(MAML):
     `episode.train.shot` and `query` so that they add up to its training shots.
 
     Differs in that a small batch of an inner step has every class as often, to one, where the paper's is drawn, and in
-    that all of a support is learned from in every step of a test. The authors' code hands what an inner Adam remembers from
-    each task to the next; here all tasks of an outer step begin with the same, and the next step with its mean.
+    that all of a support is learned from in every step of a test. The authors' code hands what an inner Adam remembers
+    from each task to the next; here all tasks of an outer step begin with the same, and the next step with its mean.
 
     Args:
         keep: whether what the rule remembers, such as Adam's averages, goes on from step to step, and to the tasks of a
@@ -37,6 +37,8 @@ class Reptile(MAML):
     first_order: bool = True
     keep: bool = False
     batch: int | None = None
+
+    teaches_rules: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,8 @@
 """The contract of a backbone."""
 
+import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -26,6 +27,12 @@ class Backbone(nn.Module):
     features: int
     map: tuple[int, int, int]
     norm: str
+
+    def normalised(self, policy: str) -> Self:
+        """The same network with its layers of moments under another of their policies."""
+        other = copy.deepcopy(self)
+        other.norm = policy
+        return other
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         raise NotImplementedError

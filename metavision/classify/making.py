@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ def made(asked: Mapping[str, Any]) -> Classifier:
     network = _network(asked, devices.resolve(asked["device"]), len(listing.classes))
     y = torch.from_numpy(listing.labels)
     algorithm = asked["run"] is not None or asked["algo"] is not None
-    head, why = chosen(asked["head"], network, y, len(listing.classes), algorithm=algorithm)
+    choose = partial(chosen, asked["head"], y=y, k=len(listing.classes), algorithm=algorithm)
+    choose(network)  # which may refuse: before images are read
     found = photos.read(listing, network.preparing, place)
     network = network.settled(torch.from_numpy(found.pixels))
+    head, why = choose(network)
     about = {"folder": place.absolute().name, "head": f"{head.name}, {why}", "skipped": found.skipped}
     return _whole(network, head, _support(network, head, found), asked["unknown"], asked["folds"], about)
 
@@ -47,7 +50,8 @@ def changed(
     """A classifier with other classes: no image of it is read again.
 
     It is what would be made of the same images from the beginning, since a head is a function of the kept support. Only
-    statistics of a network that has none of its own (`norm=batch`) stay those of the first images.
+    statistics of a network that has none of its own (`norm=batch`), and a centre likewise, stay those of the first
+    images.
 
     Args:
         before: that is left as it is.

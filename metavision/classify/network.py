@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from metavision import build, trees
 from metavision.algorithms.base import Algorithm
+from metavision.algorithms.pretraining import Pretrained
 from metavision.classify.heads.own import Own
 from metavision.classify.preparing import Preparing
 from metavision.classify.trusting import trusted
@@ -110,9 +111,11 @@ class Network:
         made = algorithm.backbone
         if next(made.parameters(), None) is not None and made.provenance is None:
             raise InputError(f"backbone={name} comes without trained weights; run= takes it with those of a run")
-        blank = torch.zeros(1, *shape)  # stored statistics are the same for any image
+        blank = torch.zeros(1, *shape)  # stored statistics are the same for any image, which a centre is not
         meta = algorithm.init(torch.Generator().manual_seed(0))
-        meta = algorithm.calibrate(meta, blank) if made.norm == "stored" else meta
+        if made.norm == "stored":
+            found = algorithm.calibrate(meta, blank)
+            meta = Meta(meta.params, {name: t for name, t in found.buffers.items() if name != "centre"})
         about = {
             "backbone": name,
             "track": "strict" if made.provenance is None else "external",
@@ -135,15 +138,20 @@ class Network:
         return replace(self, device=device)
 
     def settled(self, pixels: Tensor) -> Self:
-        """With the statistics of these images (n, C, H, W), where it was trained with those of whatever it is given.
+        """With what training would have found, of these images (n, C, H, W).
 
-        An answer must not depend on what else is asked about.
+        Which is the mean that features are centred on, where no training has found one, and statistics, where it was
+        trained with those of whatever it is given: an answer must not depend on what else is asked about.
         """
-        if self.algorithm.backbone.norm != "batch":
-            return self
-        running = self.algorithm.normalised("running")
-        found = running.calibrate(Meta(self.meta.params, {}), self.preparing.numbers(pixels))
-        return replace(self, statistics=trees.select(found.buffers, "backbone"))
+        algorithm, settled = self.algorithm, self
+        if isinstance(algorithm, Pretrained) and algorithm.centre and "centre" not in self.meta.buffers:
+            found = algorithm.calibrate(self.meta, self.preparing.numbers(pixels)).buffers
+            settled = replace(settled, meta=Meta(self.meta.params, {**self.meta.buffers, "centre": found["centre"]}))
+        if algorithm.backbone.norm == "batch":
+            running = replace(algorithm, backbone=algorithm.backbone.normalised("running"))
+            found = running.calibrate(Meta(self.meta.params, {}), self.preparing.numbers(pixels)).buffers
+            settled = replace(settled, statistics=trees.select(found, "backbone"))
+        return settled
 
     @cached_property
     def _ready(self) -> tuple[nn.Module, P]:
@@ -152,7 +160,7 @@ class Network:
         params, buffers = (trees.select(part, "backbone") for part in self.meta)
         module: nn.Module = self.algorithm.backbone
         if self.statistics is not None:
-            module, buffers = self.algorithm.normalised("running").backbone, self.statistics
+            module, buffers = self.algorithm.backbone.normalised("running"), self.statistics
         with torch.no_grad():
             module, params, buffers = folded(module, params, buffers, self.preparing.numbers(blank))
         state = {**params, **buffers}

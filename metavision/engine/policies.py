@@ -8,7 +8,6 @@ from torch import Tensor
 from metavision.algorithms.maml import MAML
 from metavision.engine.testing import Contender
 from metavision.errors import InputError
-from metavision.types import Meta
 
 OF_MOMENTS = ("batch", "running", "support", "each")  # of one kind of layer, by whose moments it takes
 
@@ -36,8 +35,9 @@ def under(policy: str, trained: Contender, images: Callable[[], Tensor]) -> Cont
     if policy == "each" and trained.algorithm.uses_queries:
         raise InputError(f"norm=each has queries apart, and {type(trained.algorithm).__name__} learns from all of them")
     algorithm = trained.algorithm.normalised(policy)
-    meta = Meta(trained.meta.params, {})
-    return Contender(algorithm, algorithm.calibrate(meta, images()) if policy == "running" else meta)
+    meta = trained.meta.without_statistics()
+    anew = policy == "running" or meta.buffers  # which may be means of features that the policy changes
+    return Contender(algorithm, algorithm.calibrate(meta, images()) if anew else meta)
 
 
 def inductive(trained: Contender) -> Contender:

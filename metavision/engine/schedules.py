@@ -52,16 +52,30 @@ class MultiStep:
     """Times `factor` at each of `milestones`.
 
     Args:
+        milestones: outer steps.
+        factor: of all of them, or a list with one for each.
         of: the length of run that they are of; a run of another length has them in proportion. None: steps as they are.
     """
 
     milestones: Sequence[int]
-    factor: float = 0.1
+    factor: float | Sequence[float] = 0.1
     of: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self._factors) != len(self.milestones):
+            raise InputError(
+                f"schedule.factor lists {len(self._factors)}, schedule.milestones {len(self.milestones)}; "
+                "it is one number, or one for each milestone"
+            )
 
     def __call__(self, step: int, steps: int) -> float:
         length = self.of or steps
-        return self.factor ** sum(step * length >= milestone * steps for milestone in self.milestones)
+        passed = (step * length >= milestone * steps for milestone in self.milestones)
+        return math.prod(factor for factor, past in zip(self._factors, passed, strict=True) if past)
+
+    @property
+    def _factors(self) -> Sequence[float]:
+        return [self.factor] * len(self.milestones) if isinstance(self.factor, int | float) else self.factor
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Classification:
         return logits.masked_fill(~present, -torch.inf)
 
     def loss(self, logits: Tensor, examples: Examples, smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy of logits (n, k), a scalar; `smoothing` of the labels goes to all classes there are."""
+        """Mean cross-entropy of logits (n, k), a scalar; `smoothing` of a label is shared by all classes there are."""
         log_p = logits.log_softmax(-1)
         each = F.nll_loss(log_p, examples.y, reduction="none")
         if smoothing:

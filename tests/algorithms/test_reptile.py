@@ -158,3 +158,10 @@ def test_its_adam_is_torchs() -> None:
         theirs.grad = gradient
         optimizer.step()
     torch.testing.assert_close(params["p"], theirs.detach(), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["reptile", "imaml"])
+@pytest.mark.parametrize("rule", ["learned_lr", "curvature"])
+def test_a_rule_that_would_never_learn_is_refused(name: str, rule: str) -> None:
+    with pytest.raises(InputError, match="has no part for it"):
+        built(name, f"rule@algo.rule={rule}", *["algo.keep=false"] * (name == "reptile")).init(generator("rule"))

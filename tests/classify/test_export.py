@@ -211,10 +211,6 @@ def test_what_is_not_installed_is_told(
     assert said.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
 
 
-BATCHED = pytest.mark.xfail(strict=True, reason="its relation module has no policy for moments of the support")
-OWN = [pytest.param(name, marks=BATCHED) if name == "relationnet" else name for name in ALGORITHMS]
-
-
 def untrained(name: str) -> Classifier:
     """An algorithm of `conf/algo` as it starts, with its own head on twelve images of noise."""
     algorithm = built(name).for_evaluation()
@@ -231,7 +227,7 @@ def untrained(name: str) -> Classifier:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_with_a_head_of_its_own_is_exported(name: str) -> None:
     try:
         classifier = untrained(name)

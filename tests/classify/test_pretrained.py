@@ -279,3 +279,18 @@ def test_statistics_are_those_of_the_file(resnet: Path, support: Path) -> None:
     made, state = adapted(resnet, support), torch.load(resnet, weights_only=True)
     kept = trees.select(made.network.meta.buffers, "backbone.network")
     assert torch.equal(kept["bn1.running_mean"], state["bn1.running_mean"])
+
+
+def test_simpleshot_centres_on_the_support_where_no_training_has_found_a_mean(
+    tiny: Path, vit: Path, support: Path
+) -> None:
+    """Of a network with statistics and of a transformer: nearest means of centred features that were made to norm 1."""
+    for place in (tiny, vit):
+        made = adapted(place, support, "algo=simpleshot", head="own")
+        assert isinstance(made.head, Own) and "centre" in made.head.meta.buffers
+        images = np.stack([made.network.preparing.pixels(np.array(picture(k, 9))) for k in range(3)])
+        z, zq = made.support.z, made.network.features(torch.from_numpy(images))
+        a, b = (torch.nn.functional.normalize(part - z.mean(0), dim=-1) for part in (z, zq))
+        means = torch.stack([a[made.support.y == k].mean(0) for k in range(3)])
+        expected = -(b.unsqueeze(1) - means).square().sum(-1)
+        torch.testing.assert_close(made.head.logits(made.task, zq).float(), expected.float(), rtol=1e-3, atol=1e-4)

@@ -39,6 +39,14 @@ def test_factors_are_torchs(ours: Schedule, theirs: object) -> None:
         scheduler.step()
 
 
+def test_each_milestone_may_have_a_factor_of_its_own() -> None:
+    rates = MultiStep([20, 40, 50], [0.06, 0.2, 0.2])  # 0.1, 0.006, 0.0012, 0.00024, as in MetaOptNet's code
+    at = [0.1 * rates(step, 60) for step in (0, 19, 20, 39, 40, 49, 50, 59)]
+    assert at == pytest.approx([0.1, 0.1, 0.006, 0.006, 0.0012, 0.0012, 0.00024, 0.00024])
+    with pytest.raises(InputError, match=r"schedule.factor lists 2, schedule.milestones 3"):
+        MultiStep([20, 40, 50], [0.06, 0.2])
+
+
 def test_a_cooldown_is_a_schedule_that_then_falls_to_nothing() -> None:
     of, cooled = Cosine(0.1), Cooldown(Cosine(0.1), 0.25)
     assert [cooled(step, 100) for step in range(75)] == [of(step, 100) for step in range(75)]

@@ -65,7 +65,7 @@ class Own(Head):
                 "choose head=prototypes, ridge or logistic"
             )
         if algorithm.backbone.norm == "batch":
-            return cls(algorithm.normalised("support"), Meta(meta.params, {}), chooses)
+            return cls(algorithm.normalised("support"), meta.without_statistics(), chooses)
         if not embeddable(algorithm):
             return cls(algorithm, meta, chooses)
         rest = ({name: t for name, t in part.items() if not name.startswith("backbone.")} for part in meta)
