@@ -49,9 +49,12 @@ Written by `make results` from `conf/experiment` (a file for each published numb
 - **untrained, pixels**: the same network untrained, and nearest centroid on pixels, on the same episodes.
 - **tested**: the hash is that of the test images. With `batch` normalisation the queries of an episode help each other
   (transductive).
-- **trained**: `short` is a fraction of the paper's steps, as many as a CPU does in some tens of minutes, and cools down
-  over the last half of them; what it misses of a figure says nothing against the method. `strict` is from the data
-  set's training classes alone, `external` from others, too.
+- **trained**: `short` is a fraction of the paper's steps, as many as a CPU does in some tens of minutes, some with
+  fewer tasks or queries in each, and cools down over the last half of them unless it says otherwise; what it misses of
+  a figure says nothing against the method. `strict` is from the data set's training classes alone, `external` from
+  others, too.
+- **by `metavision evaluate …`**: the same weights on the same test episodes, evaluated otherwise. **other settings**:
+  where the run is not the experiment's own, which is the command in its file.
 """
 COLUMNS = ("experiment", "backbone", "paper", "ours", "untrained, pixels", "tested", "trained", "command")
 
@@ -178,19 +181,21 @@ class Stored:
 
     def otherwise(self) -> Iterator[str]:
         """What the same weights gave on the same episodes by other normalisation or another number of steps."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, dict[Path, dict[str, Any]]] = {}  # by seed: one that was asked for twice counts once
         for run, result in zip(self.seeds, self.results, strict=True):
             for path in sorted(run.folder.glob("evaluations/*/result.json")):
                 other = Run(path.parent).read(path.name)
                 words = " ".join(f"{key}={value}" for key, value in other["asked"].items())
-                if other["episodes_hash"] == result["episodes_hash"] and "checkpoint" not in other["asked"]:
-                    found.setdefault(words, []).append(other)
-        for words, results in found.items():
-            if words and len(results) == len(self.seeds):
+                same = all(other[key] == result[key] for key in ("episodes_hash", "episodes"))
+                if same and words and "checkpoint" not in other["asked"]:
+                    found.setdefault(words, {})[run.folder] = other
+        for words, by_seed in found.items():
+            if len(by_seed) == len(self.seeds):
+                results = list(by_seed.values())
                 of = over([Estimate(**result[self.metric]) for result in results])
                 how = "transductive" if results[0]["transductive"] else "inductive"
                 text = f"{figure(of.mean, self.metric)} ± {figure(of.half_width, self.metric)}"
-                yield f"by `metavision evaluate {words}`: {text} ({how})"
+                yield f"by `metavision evaluate run=RUN {words}`: {text} ({how})"
 
     def lag(self, experiment: Experiment) -> float | None:
         """By how many points it falls short of the paper; None: nothing can be said against a figure from memory."""
@@ -198,18 +203,25 @@ class Stored:
             return None
         return float(experiment.paper["accuracy"]) - 100 * self.estimate().mean
 
-    def trained(self, full: int | None) -> str:
-        """For how long, of how many steps of the paper's, which step was chosen, on what."""
+    def trained(self, full: Mapping[str, Any] | None) -> str:
+        """For how long, how much of it was the paper's, which step was chosen, on what.
+
+        Args:
+            full: the configuration of the experiment at the paper's length, if it is one's.
+        """
         budget, origins = self.config["budget"], [run.read("provenance.json") for run in self.seeds]
         times = [[row["timing"].get("seconds", 0) for row in run.metrics()] for run in self.seeds]
         minutes = [max(seconds, default=0) / 60 for seconds in times]
         machines = dict.fromkeys(f"{o['device']}, {plural(o['threads'], 'thread', 'threads')}" for o in origins)
         chosen, seeds = (", ".join(str(result[key]) for result in self.results) for key in ("step", "seed"))
-        return (
-            f"{plural(len(self.seeds), 'seed', 'seeds')}: {seeds}<br>{budget['name']}: {budget['steps']} "
-            f"{f'of {full} ' if full else ''}steps, chosen {chosen}<br>"
-            f"{np.mean(minutes):.0f} min, {'; '.join(machines)}<br>{self.results[0]['track']}"
-        )
+        of = f" of {full['budget']['steps']}" if full else ""
+        steps = f"{budget['steps']}{of} steps, chosen {chosen}"
+        lines = [f"{plural(len(self.seeds), 'seed', 'seeds')}: {seeds}", f"{budget['name']}: {steps}"]
+        lines += less(self.config, full) if full else []
+        if budget["name"] == "short" and not budget.get("cooldown"):
+            lines.append("without a cooldown")
+        lines += [f"{np.mean(minutes):.0f} min, {'; '.join(machines)}", self.results[0]["track"]]
+        return "<br>".join(lines)
 
     def command(self) -> str:
         """That which had it, for all seeds."""
@@ -235,15 +247,26 @@ def composed(experiment: str, budget: str) -> dict[str, Any]:
         return config.plain(hydra.compose("train", [f"experiment={experiment}", f"budget={budget}"]))
 
 
+def less(ours: Mapping[str, Any], full: Mapping[str, Any]) -> list[str]:
+    """Of what a step of outer training has less than the paper's."""
+    (tasks, queries), (all_tasks, all_queries) = (
+        (found["episode"]["meta_batch"], found["episode"]["train"]["query"] or 0) for found in (ours, full)
+    )
+    lines = [f"{tasks} of {all_tasks} tasks a step"] if tasks < all_tasks else []
+    return lines + ([f"{queries} of {all_queries} training queries"] if queries < all_queries else [])
+
+
 def differing(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:
     """Where two configurations differ.
 
-    What a has not is an option that its code did not have yet; of a class, it did what is the default now.
+    What only one has is an option that was set beyond its file, or that the code of a did not have yet; the other did
+    what is the default of its class now.
     """
-    for key in sorted(b.keys()):
+    for key in sorted(a.keys() | b.keys()):
         here = f"{path}.{key}" if path else key
-        if key not in a:
-            if "_target_" in b and b[key] != default(b["_target_"], key):
+        if key not in a or key not in b:
+            has = b if key in b else a
+            if "_target_" in has and has[key] != default(has["_target_"], key):
                 yield here
         elif isinstance(a[key], Mapping) and isinstance(b[key], Mapping):
             yield from differing(a[key], b[key], here)
@@ -312,7 +335,7 @@ def _rows(experiment: Experiment, runs: Sequence[Stored]) -> Iterator[list[str]]
     if not runs:
         yield [*first, NONE, "", "", "", f"`{experiment.command}`"]
     for run in runs:
-        cells = _cells(run, experiment.config("full")["budget"]["steps"])
+        cells = _cells(run, experiment.config("full"))
         if (lag := run.lag(experiment)) is not None:
             cells[0] += f"<br>{abs(lag):.2f} {'below' if lag > 0 else 'above'}"
         cells[0] += "".join(f"<br>{line}" for line in run.otherwise())
@@ -323,7 +346,7 @@ def _rows(experiment: Experiment, runs: Sequence[Stored]) -> Iterator[list[str]]
         yield [*first, *cells]
 
 
-def _cells(run: Stored, full: int | None = None) -> list[str]:
+def _cells(run: Stored, full: Mapping[str, Any] | None = None) -> list[str]:
     return [run.figure(), run.references(), run.tested(), run.trained(full), f"`{run.command()}`"]
 
 

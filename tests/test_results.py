@@ -69,6 +69,13 @@ def test_a_run_is_found_by_its_settings(runs: Path) -> None:
     (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
     assert row[3].endswith("<br>other settings: `backbone.filters`, `data.split`, `episode.meta_batch`")
 
+    # What the run alone was given, by + on the command line: what is not the default.
+    edit(seed / "config.yaml", "  first_order: false\n", "  first_order: false\n  test_lr: 0.1\n")
+    edit(seed / "config.yaml", "  first_order: false\n", "  first_order: false\n  moves: all\n")
+    (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
+    assert "`algo.test_lr`, `backbone.filters`" in row[3] and "algo.moves" not in row[3]
+    edit(seed / "config.yaml", "  test_lr: 0.1\n", "")
+
     # What the run's code had not: as it is by default, and otherwise.
     edit(seed / "config.yaml", "  first_order: false\n", "")
     edit(seed / "config.yaml", "  downsample: stride\n", "")
@@ -80,6 +87,8 @@ def test_a_run_is_found_by_its_settings(runs: Path) -> None:
     result = json.loads((seed / "result.json").read_text())
     for name, asked, more in (
         ("a", {"norm": "each"}, {"transductive": False, "accuracy": {**result["accuracy"], "mean": 0.9}}),
+        ("a again", {"norm": "each"}, {"transductive": False, "accuracy": {**result["accuracy"], "mean": 0.9}}),
+        ("of fewer", {"norm": "support"}, {"episodes": {**result["episodes"], "n": 4}}),
         ("b", {"norm": "running"}, {"episodes_hash": "others"}),
         ("c", {"checkpoint": "mine", "norm": "running"}, {}),
         ("d", {}, {}),
@@ -89,7 +98,7 @@ def test_a_run_is_found_by_its_settings(runs: Path) -> None:
         (seed / "evaluations" / name / "result.json").write_text(text)
     (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
     assert row[3].count("metavision evaluate") == 1
-    assert "<br>by `metavision evaluate norm=each`: 90.00 ± 0.39 (inductive)<br>" in row[3]
+    assert "<br>by `metavision evaluate run=RUN norm=each`: 90.00 ± 0.39 (inductive)<br>" in row[3]
 
     edit(seed / "result.json", '"shot": 1', '"shot": 3')
     (row,) = rows(runs, "maml, omniglot, 5-way 3-shot")
@@ -104,7 +113,11 @@ def test_of_several_seeds_the_interval_is_over_seeds(runs: Path) -> None:
     for folder, seed, mean in ((first, 0, 0.95), (second, 1, 0.97)):
         changed = {**result, "seed": seed, "accuracy": {**result["accuracy"], "mean": mean}}
         (folder / "result.json").write_text(json.dumps(changed))
+    for name in "ab":  # two evaluations of one seed are not two seeds
+        (first / "evaluations" / name).mkdir(parents=True)
+        (first / "evaluations" / name / "result.json").write_text(json.dumps({**result, "asked": {"norm": "each"}}))
     (row,) = rows(runs, "(conf/experiment/maml-omniglot-5w1s.yaml)")
+    assert "metavision evaluate" not in row[3]
     assert row[3].startswith(
         "96.00 ± 12.71<br>over 2 training seeds<br>2.70 below"
     )  # t of one degree of freedom, 12.706, times 1 / sqrt(1)
