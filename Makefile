@@ -15,7 +15,7 @@ setup: .venv/.ready  ## a virtual environment with everything in it
 .venv/.ready: pyproject.toml requirements/pinned.txt requirements/learn2learn.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@# Older ones build what has no wheel (learn2learn) in a way that it does not stand.
+	@# An older pip can't build learn2learn, which has no wheel.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=24'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/pinned.txt -e '.[dev]'
 	$(BIN)/python scripts/install_learn2learn.py
