@@ -1,6 +1,7 @@
 """`metavision compare` on runs made by hand, whose truth is known."""
 
 import csv
+import errno
 import itertools
 import json
 import re
@@ -213,6 +214,22 @@ def test_the_page_is_whole_and_loads_nothing(capsys: pytest.CaptureFixture[str])
     assert first["what"] == "a-made" and first["seeds"] == "0 1" and second["± over"] == "episodes"
     assert Path("page/table.md").read_text().count("\n") == 4
     assert "A is better" in capsys.readouterr().out
+
+
+def test_a_page_that_a_full_disk_cuts_short_leaves_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("a-made-1")
+    assert main(["compare", "outputs", "out=page"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("page").iterdir()}
+    assert before.keys() == {"index.html", "table.md", "table.csv"}
+
+    def half(path: Path, text: str, **_: Any) -> None:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        assert main(["compare", "outputs", "out=page"]) == 2
+    assert {path.name: path.read_bytes() for path in Path("page").iterdir()} == before
 
 
 def test_a_sweep_is_found_by_its_jobs_and_shows_its_settings() -> None:
