@@ -232,6 +232,26 @@ def test_a_page_that_a_full_disk_cuts_short_leaves_the_one_before_it(monkeypatch
     assert {path.name: path.read_bytes() for path in Path("page").iterdir()} == before
 
 
+def test_a_figure_on_classes_that_were_trained_on_is_marked_wherever_it_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = {"leak": 12, "classes": "new"}, {"classes": "the same as in training, with other images"}, {"leak": 0}
+    for name, level, about in zip("abc", (0.8, 0.7, 0.6), known, strict=True):
+        run(f"{name}-made-{name}", level=level, **about)
+    assert main(["compare", "outputs", "by=algo", "out=page"]) == 0
+    table = {row["what"]: row for row in csv.DictReader(Path("page/table.csv").read_text().splitlines())}
+    marks = {"a": "strict, 12 classes trained on", "b": "strict, classes as in training", "c": "strict"}
+    assert {what: row["track"] for what, row in table.items()} == marks
+    said = capsys.readouterr().out
+    for mark in marks.values():
+        assert all(mark in Path("page", name).read_text() for name in ("index.html", "table.md"))
+        assert mark in said
+    for line in ("A: 12 classes trained on: no few-shot learning", "B: classes as in training: no few-shot learning"):
+        assert line in said and line in Path("page/index.html").read_text()
+    assert main(["compare", "outputs/a-made-a", "out=page"]) == 0
+    assert "track: strict, 12 classes trained on" in capsys.readouterr().out
+
+
 def test_a_sweep_is_found_by_its_jobs_and_shows_its_settings() -> None:
     jobs = Path("outputs/multirun/now/jobs")
     jobs.mkdir(parents=True)
@@ -322,12 +342,19 @@ def test_settings_that_are_pooled_are_no_sample_of_anything() -> None:
 
 def test_what_was_solved_otherwise_is_a_group_of_its_own_with_a_name_of_its_own() -> None:
     place = run("a-made-1", rng=1)
-    for i, other in enumerate(({"normalisation": "batch"}, {"asked": {"steps": 3}}, {"sizes": {"n": 100}})):
+    others = (
+        {"normalisation": "batch"},
+        {"asked": {"steps": 3}},
+        {"sizes": {"n": 100}},
+        {"split": "train", "split_hash": "ef"},
+    )
+    for i, other in enumerate(others):
         shutil.move(run(f"other-made-{i}", rng=2 + i, **other), place / f"evaluations/{i}")
         path = place / f"evaluations/{i}/result.json"
         path.write_text(path.read_text().replace(f"other-made-{i}", "a-made-1"))
     labels = [group.label for group in view(place, place / "evaluations").groups]
-    assert len(set(labels)) == len(labels) == 4
+    assert len(set(labels)) == len(labels) == 5
+    assert any("train" in label for label in labels)
     assert any("batch" in label for label in labels) and any("steps=3" in label for label in labels)
     assert any("100 episodes" in label for label in labels)
 
