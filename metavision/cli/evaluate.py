@@ -125,7 +125,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     if "names" in arrays:
         record.write("classes.csv", table(class_rows(arrays)))
     about = {
-        "name": _name(path),
+        "name": checkpoint.name(path),
         "checkpoint": str(at),
         "step": weights.step,
         "selection": f"{at.stem} checkpoint",
@@ -233,9 +233,3 @@ def _leak(weights: Checkpoint, classes: list[str], *, allowed: bool) -> int:
             "choose another split, or set allow_leak=true to have it marked"
         )
     return seen
-
-
-def _name(path: Path) -> str:
-    """`<algo>-<data>-<id>/seed<k>` of a checkpoint in a run's folder, else the file's name."""
-    folder = path.resolve().parent.parent
-    return Run(folder).name if path.parent.name == "checkpoints" else path.name

@@ -20,6 +20,8 @@ from metavision.comparison.figures import parallel
 from metavision.comparison.groups import grouped
 from metavision.comparison.pairs import paired
 from metavision.comparison.view import View
+from metavision.records import jobs
+from metavision.records.jobs import Outcome
 
 CLASSES = ("cat", "dog", "owl & <b>co</b>", "pig", "ray", "yak")
 N, WAY, QUERY = 400, 3, 10
@@ -88,6 +90,21 @@ def run(
     if done:
         (folder / "DONE").write_text("")
     return folder
+
+
+def evaluated(run: Path, name: str, asked: dict[str, Any], **about: Any) -> Path:
+    """An evaluation of a run: its own test again, with something else in the record."""
+    folder = run / "evaluations" / name
+    folder.mkdir(parents=True)
+    for file in ("episodes.npz", "DONE"):
+        shutil.copy(run / file, folder)
+    result = json.loads((run / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "asked": asked, **about}))
+    return folder
+
+
+def of_job(folder: Path) -> Outcome:
+    return Outcome([], str(folder.absolute()), 0, "")
 
 
 def view(*places: Path, by: str = "", metric: str | None = None) -> View:
@@ -253,15 +270,14 @@ def test_a_figure_on_classes_that_were_trained_on_is_marked_wherever_it_is_shown
 
 
 def test_a_sweep_is_found_by_its_jobs_and_shows_its_settings() -> None:
-    jobs = Path("outputs/multirun/now/jobs")
-    jobs.mkdir(parents=True)
+    sweep = Path("outputs/multirun/now")
     for i, lr in enumerate((0.001, 0.01, 0.1, 1.0)):
         place = run(f"a-made-{i}", level=0.6 + 0.05 * i, lr=lr)
         (place / "config.yaml").write_text(yaml.safe_dump({"algo": {"lr": lr, "steps": 5 + i % 2}}))
-        (jobs / f"{i}.json").write_text(json.dumps({"folder": str(place.absolute()), "exit_code": 0}))
-    (jobs / "4.json").write_text(json.dumps({"folder": None, "exit_code": 2}))
+        jobs.write(sweep, i, of_job(place))
+    jobs.write(sweep, 4, Outcome([], None, 2, "it failed"))
     run("other-made-9")
-    assert main(["compare", "outputs/multirun/now", "out=page"]) == 0
+    assert main(["compare", str(sweep), "out=page"]) == 0
     text = Path("page/index.html").read_text()
     assert "4 compared on accuracy" in text and "other-made-9" not in text
     assert "Settings and what came of them" in text
@@ -295,9 +311,9 @@ def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.Ca
     (run("d-made-4") / "episodes.npz").write_bytes(b"PK\x03\x04torn")
     (run("e-made-5") / "config.yaml").write_text("[")
     (run("f-made-6") / "result.json").write_text('{"name": "f-made-6/seed0", "accuracy": {}}')
-    for name, content in (("sweep", '{"folder": null}'), ("torn", "")):
-        Path(name, "jobs").mkdir(parents=True)
-        Path(name, "jobs", "0.json").write_text(content)
+    jobs.write(Path("sweep"), 0, Outcome([], None, 1, "it failed"))
+    Path("torn/jobs").mkdir(parents=True)
+    Path("torn/jobs/0.json").write_text("")
     Path("empty").mkdir()
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
@@ -371,13 +387,15 @@ def test_the_best_has_the_first_letter_and_validation_stands_beside_the_test(
 
 
 def test_a_sweep_that_was_moved_is_found_with_its_runs() -> None:
-    jobs = Path("outputs/multirun/now/jobs")
-    jobs.mkdir(parents=True)
     place = run("a-made-1")
-    (jobs / "0.json").write_text(json.dumps({"folder": str(place.absolute())}))
+    evaluations = [evaluated(place, str(i), {"steps": i}) for i in range(2)]
+    jobs.write(Path("outputs/multirun/now"), 0, of_job(place))
+    for i, folder in enumerate(evaluations):
+        jobs.write(Path("outputs/multirun/later"), i, of_job(folder))
     shutil.move("outputs", "moved")
     (entry,) = found(["moved/multirun/now"])
     assert entry.name == "a-made-1/seed0"
+    assert [entry.result["asked"] for entry in found(["moved/multirun/later"])] == [{"steps": 0}, {"steps": 1}]
 
 
 def test_a_copy_of_a_run_is_no_second_seed() -> None:
