@@ -27,7 +27,7 @@ from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
 from metavision.records.details import class_rows
 from metavision.records.provenance import code
-from metavision.records.run import Onlooker, Run, run_id
+from metavision.records.run import EVALUATIONS, Onlooker, Run, run_id
 from metavision.records.statistics import estimate
 from metavision.records.tables import table
 from metavision.types import CARRIED, Meta
@@ -45,10 +45,10 @@ def job(cfg: DictConfig) -> Done:
     """One evaluation, recorded below the run as `evaluations/<id>`."""
     asked = config.plain(cfg)
     config.check(asked)
-    path = Path(asked["run"])
-    found = checkpoint.find(path)
-    home = path if path.is_dir() else found.parent
-    record, made_of = Run(home / "evaluations" / run_id(config.beside(asked))), _made_of(asked, found)
+    found = checkpoint.find(Path(asked["run"]))
+    run = Run.of_checkpoint(found)
+    home = run.folder if run else found.parent
+    record, made_of = Run(home / EVALUATIONS / run_id(config.beside(asked))), _made_of(asked, found)
 
     def done() -> bool:
         return record.done and not asked["rerun"] and record.read("result.json").get("made_of") == made_of
@@ -135,9 +135,15 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "pretrained": weights.about.get("pretrained"),
         "chosen": weights.about.get("chosen"),
         "seed": read.about["config"]["seed"],
-        "asked": {key: asked[key] for key in ASKED if asked[key] is not None},
+        "asked": _asked(asked, path),
     }
     return about | result
+
+
+def _asked(asked: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What makes other answers on the same episodes; of a run, that is also a checkpoint that was named itself."""
+    named = {"checkpoint": path.stem} if Path(asked["run"]).is_file() and Run.of_checkpoint(path) else {}
+    return named | {key: asked[key] for key in ASKED if asked[key] is not None}
 
 
 def _training_images(config: Mapping[str, Any], weights: Checkpoint, place: torch.device) -> torch.Tensor:

@@ -16,7 +16,7 @@ import yaml
 
 from metavision.cli.__main__ import main
 from metavision.comparison.entries import found
-from metavision.comparison.figures import parallel
+from metavision.comparison.figures import against, parallel
 from metavision.comparison.groups import grouped
 from metavision.comparison.pairs import paired
 from metavision.comparison.view import View
@@ -373,6 +373,18 @@ def test_what_was_solved_otherwise_is_a_group_of_its_own_with_a_name_of_its_own(
     assert any("train" in label for label in labels)
     assert any("batch" in label for label in labels) and any("steps=3" in label for label in labels)
     assert any("100 episodes" in label for label in labels)
+
+
+def test_checkpoints_of_a_run_have_lines_of_their_own() -> None:
+    place = run("a-made-1")
+    for shot, name in itertools.product((1, 5), (None, "last")):
+        sizes = {"way": WAY, "shot": shot, "query": QUERY, "n": N, "seed": 0}
+        asked = {"checkpoint": name} if name else {}
+        evaluated(place, f"{shot}{name}", asked, episodes=sizes, episodes_hash=str(shot))
+    v = view(place / "evaluations")
+    assert len({group.label for group in v.groups}) == 4
+    (figure,) = against(v)
+    assert len(figure.key) == 2 and sum("checkpoint=last" in name for _, name in figure.key) == 1
 
 
 def test_the_best_has_the_first_letter_and_validation_stands_beside_the_test(
