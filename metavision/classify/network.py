@@ -73,7 +73,7 @@ class Network:
         algorithm = build.algorithm(config, preparing.shape, unloaded["episode"]["way"], classes).for_evaluation()
         checkpoint.fits(algorithm.init(torch.Generator()).params, found.meta.params, path)
         about = {
-            "run": _name(path),
+            "run": checkpoint.name(path),
             "step": found.step,
             "track": found.about["track"],
             "trained_on": len(found.about["trained_on"]),
@@ -210,9 +210,3 @@ def rebuilt(about: Mapping[str, Any], meta: Meta, statistics: P | None) -> Netwo
     trusted(config)
     algorithm = build.algorithm(config, preparing.shape, about["way"], about["classes"]).for_evaluation()
     return Network(algorithm, meta, preparing, config, about["classes"], about["about"], statistics)
-
-
-def _name(path: Path) -> str:
-    """`<algo>-<data>-<id>/seed<k>` of a checkpoint in a run's folder, else the file's name."""
-    folder = path.resolve().parent.parent
-    return "/".join(folder.parts[-2:]) if path.parent.name == "checkpoints" else path.name

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from metavision.classify.classifier import BATCH, Classifier
+from metavision.cores import cores
 from metavision.data.decode import SUFFIXES
 from metavision.data.files import hidden
 from metavision.errors import InputError
@@ -118,10 +119,9 @@ def _read(classifier: Classifier, files: Iterable[str]) -> Iterator[tuple[str, n
         except ValueError as error:
             return " ".join(str(error).split())
 
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ahead: deque[tuple[str, Future[np.ndarray | str]]] = deque()
     names = iter(files)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         try:
             while True:
                 ahead.extend((file, pool.submit(decode, file)) for file in islice(names, BATCH + 1 - len(ahead)))

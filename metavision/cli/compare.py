@@ -108,6 +108,6 @@ def _show(view: View) -> None:
         least = f"; a difference is one from {view.number(view.least)} on" * bool(view.least)
         stdout.print(f"pairs, on the same episodes; p corrected for their number (Holm){least}", soft_wrap=True)
     more = [f"… and {len(lines) - MOST_LINES} more on the page"] if len(lines) > MOST_LINES else []
-    for line in [*lines[:MOST_LINES], *more, view.scope, view.caution, *view.refused()]:
+    for line in [*lines[:MOST_LINES], *more, *view.known, view.scope, view.caution, *view.refused()]:
         if line:
             stdout.print(f"  {line}", soft_wrap=True, markup=False)

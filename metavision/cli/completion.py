@@ -69,7 +69,9 @@ def _arguments(before: list[str]) -> list[str]:
 
             return sorted(f"{path.stem} " for path in (config.folder() / "data").glob("*.yaml"))
         case ["bench"]:
-            return ["data "]
+            from metavision.cli.bench import WORKS
+
+            return [f"{work} " for work in WORKS]
         case ["completion"]:
             return list(SHELLS)
         case [verb, *_] if verb in OPTIONS:

@@ -17,7 +17,8 @@ from metavision.cli.launch import Done, launch
 from metavision.console import note, progress_bar
 from metavision.data.batches import Episodes
 from metavision.data.episodes import EpisodeSampler
-from metavision.data.own import OwnEpisodes
+from metavision.data.own import OwnEpisodes, OwnSource
+from metavision.data.source import Source
 from metavision.data.supports import Supports
 from metavision.engine import checkpoint, device, policies, ranks
 from metavision.engine.checkpoint import Checkpoint
@@ -27,7 +28,7 @@ from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
 from metavision.records.details import class_rows
 from metavision.records.provenance import code
-from metavision.records.run import Onlooker, Run, run_id
+from metavision.records.run import EVALUATIONS, Onlooker, Run, run_id
 from metavision.records.statistics import estimate
 from metavision.records.tables import table
 from metavision.types import CARRIED, Meta
@@ -45,10 +46,10 @@ def job(cfg: DictConfig) -> Done:
     """One evaluation, recorded below the run as `evaluations/<id>`."""
     asked = config.plain(cfg)
     config.check(asked)
-    path = Path(asked["run"])
-    found = checkpoint.find(path)
-    home = path if path.is_dir() else found.parent
-    record, made_of = Run(home / "evaluations" / run_id(config.beside(asked))), _made_of(asked, found)
+    found = checkpoint.find(Path(asked["run"]))
+    run = Run.of_checkpoint(found)
+    home = run.folder if run else found.parent
+    record, made_of = Run(home / EVALUATIONS / run_id(config.beside(asked))), _made_of(asked, found)
 
     def done() -> bool:
         return record.done and not asked["rerun"] and record.read("result.json").get("made_of") == made_of
@@ -104,7 +105,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     algorithm = build.algorithm(run_config, data.shape, spec.way, weights.about["classes"]).for_evaluation()
     _outputs_fit(algorithm, weights, at, spec.way, run_config["episode"]["way"])
     _statistics_fit(algorithm, weights, at, episodes.pool(2))
-    leak = _leak(weights, episodes.source.class_hashes, allowed=asked["allow_leak"])
+    leak = _leak(weights, data, episodes.source, allowed=asked["allow_leak"])
     trained = Contender(algorithm, checkpoint.to(weights.meta, place))
     fit, n = partial(build.mapper, run_config), min(asked["episodes"], len(episodes))
     if asked["norm"] is not None:
@@ -125,7 +126,7 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
     if "names" in arrays:
         record.write("classes.csv", table(class_rows(arrays)))
     about = {
-        "name": _name(path),
+        "name": checkpoint.name(path),
         "checkpoint": str(at),
         "step": weights.step,
         "selection": f"{at.stem} checkpoint",
@@ -135,9 +136,15 @@ def evaluated(asked: Mapping[str, Any], path: Path, record: Run) -> dict[str, An
         "pretrained": weights.about.get("pretrained"),
         "chosen": weights.about.get("chosen"),
         "seed": read.about["config"]["seed"],
-        "asked": {key: asked[key] for key in ASKED if asked[key] is not None},
+        "asked": _asked(asked, path),
     }
     return about | result
+
+
+def _asked(asked: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What makes other answers on the same episodes; of a run, that is also a checkpoint that was named itself."""
+    named = {"checkpoint": path.stem} if Path(asked["run"]).is_file() and Run.of_checkpoint(path) else {}
+    return named | {key: asked[key] for key in ASKED if asked[key] is not None}
 
 
 def _training_images(config: Mapping[str, Any], weights: Checkpoint, place: torch.device) -> torch.Tensor:
@@ -224,18 +231,14 @@ def _statistics_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, x: to
         )
 
 
-def _leak(weights: Checkpoint, classes: list[str], *, allowed: bool) -> int:
-    """How many classes were trained on."""
-    seen = len(set(classes) & set(weights.about["trained_on"]))
+def _leak(weights: Checkpoint, data: Any, source: Source | OwnSource, *, allowed: bool) -> int:
+    """How many classes were trained on; none in ordinary classification, whose test has them with other images."""
+    if source.shared and data.source("train").fingerprint == weights.about["split_hash"] != source.fingerprint:
+        return 0
+    seen = len(set(source.class_hashes) & set(weights.about["trained_on"]))
     if seen and not allowed:
         raise InputError(
-            f"{seen} of the {len(classes)} classes were trained on, so the figure would mean nothing; "
+            f"{seen} of the {len(source.classes)} classes were trained on, so the figure would mean nothing; "
             "choose another split, or set allow_leak=true to have it marked"
         )
     return seen
-
-
-def _name(path: Path) -> str:
-    """`<algo>-<data>-<id>/seed<k>` of a checkpoint in a run's folder, else the file's name."""
-    folder = path.resolve().parent.parent
-    return Run(folder).name if path.parent.name == "checkpoints" else path.name

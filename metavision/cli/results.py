@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metavision.console import note, stdout
+from metavision.records.novelty import not_new, same_classes
 from metavision.records.provenance import code
 from metavision.records.run import Run
 from metavision.records.statistics import Estimate, figure
@@ -43,7 +44,7 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
         stdout.print(line, soft_wrap=True)
     if result.get("composition"):
         stdout.print(f"episodes: {result['composition']}", soft_wrap=True)
-    if result.get("classes", "new").startswith("the same"):
+    if same_classes(result):
         stdout.print(f"[bold]classes are {result['classes']}: no few-shot learning[/bold]", soft_wrap=True)
     transductive = "transductive: queries of an episode help each other" if result["transductive"] else "inductive"
     stdout.print(f"normalisation {result['normalisation']} ({transductive})", soft_wrap=True)
@@ -107,12 +108,14 @@ def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed:
     for result, setting, about in zip(done, settings, abouts, strict=True):
         metric = result["metric"]
         cells = [_difference(result, name) for name in references]
-        figure_ = Estimate(**result[metric]).text(metric) + (" †" if result["transductive"] else "  ")
+        marks = "†" * result["transductive"] + "‡" * bool(not_new(result))
+        figure_ = f"{Estimate(**result[metric]).text(metric)} {marks:2}"
         told = [escape(setting)] if any(settings) else []
         table.add_row(result["name"], *told, *([] if one else [about]), figure_, *cells)
     if done:
         stdout.print(table)
-        stdout.print("± is half a 95 % interval over the episodes of a row; † transductive", soft_wrap=True)
+        known = "; ‡ on classes that were trained on" * any(map(not_new, done))
+        stdout.print(f"± is half a 95 % interval over the episodes of a row; † transductive{known}", soft_wrap=True)
     for words in failed:
         stdout.print(f"[bold red]failed[/bold red]: {escape(words)}", soft_wrap=True)
 

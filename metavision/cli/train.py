@@ -1,6 +1,5 @@
 """`metavision train`: meta-train, select on validation, test once."""
 
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from metavision.cli.launch import Done, launch
 from metavision.cli.results import show_finished
 from metavision.console import note
 from metavision.records.run import Run, run_id
+from metavision.records.selection import validation
 
 
 def main(words: list[str]) -> int:
@@ -38,11 +38,9 @@ def job(cfg: DictConfig) -> Done:
 
 
 def objective(run: Run) -> float:
-    """The metric of the selected checkpoint on the validation classes; the last one's that was taken before it."""
+    """The metric of the selected checkpoint on the validation classes."""
     result = run.read("result.json")
-    rows = [row for row in run.metrics() if row["split"] == "val" and row["step"] <= result["step"]]
-    value = rows[-1][result["metric"]]
-    return nan if value is None else value
+    return validation(run.metrics(), result["metric"], result["step"])
 
 
 def folder(resolved: dict[str, Any]) -> Path:

@@ -14,9 +14,10 @@ import yaml
 
 from metavision.console import note
 from metavision.errors import InputError
-from metavision.records.run import Run
-
-EVALUATIONS = "evaluations"  # below a run
+from metavision.records import jobs
+from metavision.records.jobs import Outcome
+from metavision.records.run import EVALUATIONS, Run
+from metavision.records.selection import validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +90,7 @@ class Entry:
     @property
     def validation(self) -> float:
         """The metric on the validation classes by which the tested checkpoint was chosen; nan where it is not known."""
-        rows = [row for row in self.curve if row["split"] == "val" and row["step"] <= self.result.get("step", -1)]
-        value = rows[-1].get(self.metric) if rows else None
-        return float("nan") if value is None else float(value)
+        return validation(self.curve, self.metric, self.result.get("step", -1))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -162,8 +161,8 @@ def _folders(place: Path) -> Iterator[Path]:
         yield place
     elif (place / "metrics.jsonl").is_file():
         raise InputError(f"{place} is not finished; the command that began it goes on with it")
-    elif jobs := [path for path in (place / "jobs").glob("*.json") if path.stem.isdigit()]:
-        yield from _of_jobs(place, sorted(jobs, key=lambda path: int(path.stem)))
+    elif outcomes := jobs.read(place):
+        yield from _of_jobs(place, outcomes)
     else:
         below = [done.parent for done in sorted(place.rglob("DONE"))]
         inside = place.name == EVALUATIONS
@@ -173,17 +172,20 @@ def _folders(place: Path) -> Iterator[Path]:
         yield from finished
 
 
-def _of_jobs(sweep: Path, jobs: Sequence[Path]) -> Iterator[Path]:
+def _of_jobs(sweep: Path, outcomes: Sequence[Outcome]) -> Iterator[Path]:
     folders = []
-    for job in jobs:
-        try:
-            folder = json.loads(job.read_text())["folder"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{job} is damaged: {error}") from error
-        moved = sweep.resolve().parent.parent.joinpath(*Path(folder).parts[-2:]) if folder else sweep
-        folders += [place for place in (Path(folder or sweep), moved) if folder and (place / "DONE").is_file()][:1]
+    for outcome in outcomes:
+        if outcome.folder:
+            folders += [place for place in _places(sweep, Path(outcome.folder)) if (place / "DONE").is_file()][:1]
     if not folders:
-        raise InputError(f"none of the {len(jobs)} jobs of {sweep} has a finished run")
-    if len(folders) < len(jobs):
-        note(f"{len(jobs) - len(folders)} of the {len(jobs)} jobs of {sweep} have no finished run")
+        raise InputError(f"none of the {len(outcomes)} jobs of {sweep} has a finished run")
+    if len(folders) < len(outcomes):
+        note(f"{len(outcomes) - len(folders)} of the {len(outcomes)} jobs of {sweep} have no finished run")
     yield from folders
+
+
+def _places(sweep: Path, folder: Path) -> Iterator[Path]:
+    """Where a job's folder may be: where it was written, or beside a sweep that was moved with its runs."""
+    yield folder
+    below = 4 if folder.parent.name == EVALUATIONS else 2  # <run>/seed<k>/evaluations/<id>, or <run>/seed<k>
+    yield sweep.resolve().parent.parent.joinpath(*folder.parts[-below:])

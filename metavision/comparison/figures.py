@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -202,15 +202,16 @@ def against(view: View) -> Iterator[Figure]:
         yield Figure(f"{view.metric.capitalize()} against {title}", chart.svg(), "", named)
 
 
-def _setting(group: Group, name: str) -> float | None:
+def _setting(group: Group, name: str) -> Any:
     result = group.first.result
-    return (result.get("asked") or {}).get("steps") if name == "steps" else result["episodes"][name]
+    return result["episodes"][name] if name in ("shot", "way") else (result.get("asked") or {}).get(name)
 
 
 def _rest(group: Group, name: str) -> str:
     """What else tells evaluations apart."""
     result = group.first.result
-    others = [f"{other}={v}" for other in SETTINGS if other != name and (v := _setting(group, other)) is not None]
+    told = (*SETTINGS, "checkpoint")
+    others = [f"{other}={v}" for other in told if other != name and (v := _setting(group, other)) is not None]
     seeds = " ".join(str(entry.seed) for entry in group.entries)
     return " ".join([group.first.setting, "seed", seeds, result["data"], *others, result["normalisation"]])
 

@@ -117,6 +117,7 @@ def grouped(entries: Sequence[Entry], by: Sequence[str], metric: str | None) -> 
 def _distinct(groups: list[Group]) -> list[Group]:
     """With more in the labels that are not of one group alone."""
     more: list[Callable[[Mapping[str, Any]], str]] = [
+        lambda result: str(result["split"]),
         lambda result: str(result["normalisation"]),
         lambda result: f"{result['episodes']['n']} episodes",
         lambda result: f"{result['episodes']['query']} queries",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from metavision.comparison.page import page
 from metavision.comparison.view import View
-from metavision.errors import InputError
+from metavision.drafts import draft_of
 from metavision.records.tables import markdown, table
 
 
@@ -14,11 +14,8 @@ def write(view: View, folder: Path) -> Path:
     Raises:
         InputError: they can't be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(page(view), encoding="utf-8")
-        (folder / "table.md").write_text(markdown(view.rows()), encoding="utf-8")
-        (folder / "table.csv").write_text(table(view.rows()), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{error.filename or folder} can't be written: {error.strerror}") from error
+    rows = view.rows()
+    for name, text in (("index.html", page(view)), ("table.md", markdown(rows)), ("table.csv", table(rows))):
+        with draft_of(folder / name) as draft:
+            draft.write_text(text, encoding="utf-8")
     return folder / "index.html"

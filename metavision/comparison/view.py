@@ -1,5 +1,6 @@
 """What is compared, ready to be shown: in a terminal, as Markdown or CSV, or as a page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from metavision.comparison.differences import differing
 from metavision.comparison.groups import HIGHER, Group, described, on
 from metavision.comparison.pairs import Pair, paired
+from metavision.records.novelty import not_new
 from metavision.records.statistics import Estimate, figure
 
 MOST_NAMED = 8  # pairs of one reason
@@ -85,7 +87,7 @@ class View:
             row["episodes"] = f"{e['n']} · {described(group.first)} {e['query']}q"
             row["queries"] = group.said(lambda r: "transductive" if r["transductive"] else "inductive")
             row["normalisation"] = group.said(lambda r: r["normalisation"])
-            row["track"] = group.said(lambda r: r.get("track", "—"))
+            row["track"] = group.said(_track)
             row["split"] = result["split_hash"]
             rows.append(row)
         return rows
@@ -124,6 +126,16 @@ class View:
         if len(self.groups) < 3 or not self.same_episodes:
             return ""
         return "the best of several by their test figures is no estimate of itself: choose by validation"
+
+    @property
+    def known(self) -> list[str]:
+        """Whose classes are known to have been trained on, which no ranking tells."""
+        marks: dict[str, list[str]] = {}
+        for i, group in enumerate(self.groups):
+            for mark in dict.fromkeys(not_new(entry.result) for entry in group.entries):
+                if mark:
+                    marks.setdefault(mark, []).append(self.letter(i))
+        return [f"{' '.join(who)}: {mark}: no few-shot learning" for mark, who in marks.items()]
 
     @property
     def scope(self) -> str:
@@ -198,6 +210,11 @@ def p_text(p: float) -> str:
     if np.isnan(p):
         return "—"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _track(result: Mapping[str, Any]) -> str:
+    """What the network saw before, the classes of this test among it."""
+    return ", ".join(filter(None, (result.get("track", "—"), not_new(result))))
 
 
 def _round(n: float) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import platformdirs
 
 from metavision.console import note, progress_bar
+from metavision.cores import cores
 from metavision.data.decode import Decoder
 from metavision.data.files import Content
 from metavision.data.listing import Listing
@@ -273,7 +274,7 @@ def _bytes(content: Content | np.ndarray) -> int:
 
 def in_parallel(work: Callable[[Any], int], tasks: Iterator[Any]) -> Iterator[int]:
     """Results as they come; only as many tasks are drawn ahead as keep all threads busy."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores()
     with ThreadPoolExecutor(workers) as pool:
         pending: set[Future[int]] = set()
         try:

@@ -154,6 +154,12 @@ def find(run: Path) -> Path:
     raise InputError(f"{run} holds no checkpoint{found}")
 
 
+def name(path: Path) -> str:
+    """`<algo>-<data>-<id>/seed<k>` of a checkpoint in a run's folder, else the file's name."""
+    run = Run.of_checkpoint(path)
+    return run.name if run else path.name
+
+
 def to(meta: Meta, device: torch.device) -> Meta:
     """Parameters and buffers on a device."""
     return Meta(*({name: tensor.to(device) for name, tensor in tree.items()} for tree in meta))

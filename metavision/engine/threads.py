@@ -1,19 +1,16 @@
 """How many threads of the CPU a run takes: as many as pay, as measured."""
 
-import math
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from metavision import trees
 from metavision.console import note
+from metavision.cores import cores
 from metavision.engine import ranks
 from metavision.engine.device import THREADS
 from metavision.engine.remembered import remembered
@@ -24,7 +21,6 @@ from metavision.records.provenance import code
 ROUNDS = 3
 SECONDS = 10.0  # of a comparison, after which no further round begins
 GAIN = 0.9  # of the time: those that gain less are left to others
-CONTROL_GROUP = Path("/sys/fs/cgroup")
 SETTINGS = ("algo", "backbone", "norm", "engine", "clip")  # that a step's time depends on, beside its shapes
 
 
@@ -59,20 +55,8 @@ def chosen(plan: Plan) -> int:
 
 
 def available() -> int:
-    """Cores for this process: by torch's own count, which `OMP_NUM_THREADS` sets, its affinity, and its quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(THREADS, cores, quota())))
-
-
-def quota(group: Path = CONTROL_GROUP) -> float:
-    """Cores that the control group grants, on average; infinite where it sets no bound."""
-    with suppress(OSError, ValueError):
-        granted, period = (group / "cpu.max").read_text().split()
-        return math.inf if granted == "max" else int(granted) / int(period)
-    with suppress(OSError, ValueError):  # version 1 of control groups
-        granted, period = ((group / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return math.inf if int(granted) < 0 else int(granted) / int(period)
-    return math.inf
+    """Cores for this process, at most as many as torch's own count, which `OMP_NUM_THREADS` sets."""
+    return min(THREADS, cores())
 
 
 def fastest(step: Callable[[], object], most: int, clock: Callable[[], float] = time.perf_counter) -> dict[int, float]:

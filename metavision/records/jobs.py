@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metavision.drafts import draft_of
+from metavision.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,29 @@ def write(sweep: Path, number: int, outcome: Outcome) -> None:
 
 
 def read(sweep: Path) -> list[Outcome]:
-    """Of all jobs that have ended, in their order."""
-    paths = sorted((sweep / "jobs").glob("*.json"), key=lambda path: int(path.stem))
-    return [Outcome(**json.loads(path.read_text())) for path in paths]
+    """Of all jobs that have ended, in their order.
+
+    Raises:
+        InputError: a file of them is damaged.
+    """
+    return [_outcome(path) for path in _files(sweep)]
 
 
 def clear(sweep: Path) -> None:
     """Forgets the jobs of an earlier sweep into the same folder."""
-    for path in (sweep / "jobs").glob("*.json"):
+    for path in _files(sweep):
         path.unlink()
+
+
+def _files(sweep: Path) -> list[Path]:
+    """Those of jobs, by number: the folder may hold others, of a user who named it."""
+    return sorted(
+        (path for path in (sweep / "jobs").glob("*.json") if path.stem.isdigit()), key=lambda path: int(path.stem)
+    )
+
+
+def _outcome(path: Path) -> Outcome:
+    try:
+        return Outcome(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:  # no JSON, no text, or no such keys
+        raise InputError(f"{path} is damaged: {error}") from error

@@ -16,13 +16,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import yaml
 
 from metavision.drafts import draft_of
 from metavision.errors import InputError
+
+CHECKPOINTS, EVALUATIONS = "checkpoints", "evaluations"  # below a run
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
@@ -36,17 +38,22 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @classmethod
+    def of_checkpoint(cls, path: Path) -> Self | None:
+        """The run in whose folder a checkpoint lies; None: it lies elsewhere."""
+        return cls(path.parent.parent) if path.parent.name == CHECKPOINTS else None
+
     @property
     def name(self) -> str:
         """`<algo>-<data>-<id>/seed<k>`."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
+        return "/".join(self.folder.resolve().parts[-2:])
 
     @property
     def done(self) -> bool:
         return (self.folder / "DONE").is_file()
 
     def checkpoint(self, name: str) -> Path:
-        return self.folder / "checkpoints" / f"{name}.safetensors"
+        return self.folder / CHECKPOINTS / f"{name}.safetensors"
 
     @contextmanager
     def locked(self, *, wait: bool) -> Iterator[None]:
@@ -56,7 +63,7 @@ class Run:
             InputError: another process holds it and `wait` is false, or it can't be written.
         """
         try:
-            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (self.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             lock = (self.folder / ".lock").open("w")
         except OSError as error:
             raise InputError(f"the output folder {self.folder} can't be written: {error.strerror}") from error
@@ -80,8 +87,8 @@ class Run:
 
     def clear(self) -> None:
         """Forgets what was run here, and the evaluations of it."""
-        shutil.rmtree(self.folder / "evaluations", ignore_errors=True)
-        for path in [self.folder / "DONE", *self.folder.glob("checkpoints/*"), *self.folder.glob("*.*")]:
+        shutil.rmtree(self.folder / EVALUATIONS, ignore_errors=True)
+        for path in [self.folder / "DONE", *self.folder.glob(f"{CHECKPOINTS}/*"), *self.folder.glob("*.*")]:
             if path.is_file() and path.name != ".lock":
                 path.unlink()
 

@@ -1,6 +1,8 @@
 """Which checkpoint is tested: named rules that look at validation alone."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 
@@ -27,3 +29,16 @@ class Best:
 
 
 RULES = {"best": "best validation {metric}, the first of equals", "last": "last step"}
+
+
+def validation(metrics: Iterable[Mapping[str, Any]], metric: str, step: int) -> float:
+    """The metric on the validation classes by which the checkpoint of a step was chosen; nan where it is not known.
+
+    Args:
+        metrics: rows of a run's `metrics.jsonl`.
+        metric: of the problem.
+        step: of the checkpoint; a last one is of a step after the last validation.
+    """
+    rows = [row for row in metrics if row["split"] == "val" and row["step"] <= step]
+    value = rows[-1].get(metric) if rows else None
+    return nan if value is None else float(value)

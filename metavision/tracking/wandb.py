@@ -23,6 +23,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
 
+from metavision.drafts import draft_of
 from metavision.errors import first_line
 from metavision.tracking.base import Notice, curves, numbers
 
@@ -118,15 +119,13 @@ def _identity(folder: Path, name: str) -> str:
     a colleague's in the same project or one's own that is begun anew, would vanish into the first.
     """
     path = folder / "wandb.id"
-    if os.environ.get("WANDB_SWEEP_ID") and (identity := os.environ.get("WANDB_RUN_ID")):
-        folder.mkdir(parents=True, exist_ok=True)  # `wandb agent` has named the run, and waits for this one
-        path.write_text(identity)
-        return identity
-    with suppress(FileNotFoundError):
+    # `wandb agent` has named the run, and waits for this one.
+    identity = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+    if not identity and path.is_file():
         return path.read_text()
-    identity = f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)[-100:]}-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(identity)
+    identity = identity or f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)[-100:]}-{secrets.token_hex(3)}"
+    with draft_of(path, alone=True) as draft:
+        draft.write_text(identity)
     return identity
 
 

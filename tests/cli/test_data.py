@@ -146,7 +146,16 @@ def test_ordinary_classification_is_marked(capsys: pytest.CaptureFixture[str], t
         patch.setattr(MNIST, "expected", lambda self: (None, None))
         patch.setenv("METAVISION_CACHE", str(tmp_path / "cache"))
         assert train(*words, "episode.query=1", "episode.train.query=1") == 0
-    assert "classes are the same as in training, with other images" in capsys.readouterr().out
+        marked = "classes are the same as in training, with other images"
+        assert marked in capsys.readouterr().out
+
+        # As it tests itself, it can be evaluated; not so on the very images that it was trained on.
+        command = ["evaluate", f"run={run_folder()}", "episodes=4", "engine.threads=1"]
+        assert main(command) == 0
+        assert marked in capsys.readouterr().out
+        assert main([*command, "split=train"]) == 2
+        assert "10 of the 10 classes were trained on" in capsys.readouterr().err
+        assert main([*command, words[0], words[2], "data.split=unseen"]) == 2
 
 
 def test_episodes_of_every_kind_train(capsys: pytest.CaptureFixture[str]) -> None:

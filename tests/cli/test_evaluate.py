@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from metavision.cli.__main__ import main
+from metavision.comparison.entries import found
 
 SMALL = [
     *("backbone.filters=4", "episode.query=3", "references=[]", "logger=none", "engine.threads=1", "budget=smoke"),
@@ -79,6 +81,50 @@ def test_a_finished_evaluation_is_shown_and_made_anew_for_other_weights(capsys: 
     last, best = (run / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
     best.write_bytes(last.read_bytes())
     assert scored() and not scored()
+
+
+def test_a_checkpoint_that_is_named_itself_is_told_from_the_selected_one(capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("protonet", "optimizer.lr=0.1")
+    last, best = (run / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
+    best.unlink()  # for a while, so that the two are of other steps
+    shutil.copy(last, best)
+    selected, beside = evaluated(run, "episodes=20")
+    assert selected["asked"] == {}
+    again = ["budget.steps=8", "outputs=longer"]
+    assert main(["train", "algo=protonet", *SMALL, "optimizer.lr=0.1", *again]) == 0
+    (longer,) = Path("longer").glob("*/seed0")
+    shutil.copy(longer / "checkpoints" / "last.safetensors", last)
+    assert main(["evaluate", f"run={last}", "engine.threads=1", "episodes=20"]) == 0
+    assert not (run / "checkpoints" / "evaluations").exists()
+    (other,) = set(run.glob("evaluations/*")) - {beside}
+    result = json.loads((other / "result.json").read_text())
+    assert result["name"] == selected["name"] and result["asked"] == {"checkpoint": "last"}
+    assert result["accuracy"] != selected["accuracy"]
+    entries = found([str(run / "evaluations")])
+    assert all(entry.config["seed"] == 0 and entry.curve and entry.provenance for entry in entries)
+    assert main(["compare", str(run / "evaluations")]) == 0
+    assert "checkpoint=last" in capsys.readouterr().out
+
+
+def test_a_checkpoint_beside_no_run_is_evaluated_where_it_lies() -> None:
+    run = trained("protonet", "budget.steps=0")
+    shutil.copy(run / "checkpoints" / "last.safetensors", "mine.safetensors")
+    assert main(["evaluate", "run=mine.safetensors", "engine.threads=1", "episodes=4"]) == 0
+    (place,) = Path("evaluations").glob("*/result.json")
+    assert json.loads(place.read_text())["name"] == "mine.safetensors"
+
+
+def test_the_table_of_a_sweep_marks_classes_that_were_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("protonet", "budget.steps=0")
+    words = ["episodes=4", "engine.threads=1", "allow_leak=true"]
+    capsys.readouterr()
+    assert main(["evaluate", "-m", f"run={run}", "split=test,train", *words]) == 0
+    out = capsys.readouterr().out
+    table = out[out.index("all of them") :]
+    (marked,) = [line for line in table.splitlines() if "‡" in line and "│" in line]
+    assert "split=tra" in marked and "‡ on classes that were trained on" in table
+    page = Path(next(line for line in out.splitlines() if line.startswith("page: ")).removeprefix("page: ")).read_text()
+    assert "classes trained on" in page
 
 
 def test_protomaml_has_an_inductive_figure_too() -> None:

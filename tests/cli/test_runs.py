@@ -304,6 +304,7 @@ def test_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         "metavision train episode.sh": "episode.shot=",
         "metavision adapt backbone=pi": "backbone=pixels",
         "metavision predict flowers.classifier --o": "--out ",
+        "metavision bench st": "startup ",
     }.items():
         monkeypatch.setitem(os.environ, "COMP_LINE", line)
         assert main(["completion", "query"]) == 0

@@ -62,8 +62,11 @@ def test_each_job_leaves_its_outcome(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_sweep_into_the_same_folder_forgets_the_jobs_of_the_one_before(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "-m", *SMALL, "budget.steps=0", "hydra.sweep.dir=same"]
+    Path("same/jobs").mkdir(parents=True)
+    Path("same/jobs/notes.json").write_text("{}")
     assert main([*words, "seed=0,1"]) == 0
     assert main([*words, "seed=1"]) == 0
+    assert Path("same/jobs/notes.json").is_file()
     (outcome,) = jobs.read(Path("same"))
     assert "seed=1" in outcome.overrides
     assert "this run is finished" in capsys.readouterr().err

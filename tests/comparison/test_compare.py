@@ -1,6 +1,7 @@
 """`metavision compare` on runs made by hand, whose truth is known."""
 
 import csv
+import errno
 import itertools
 import json
 import re
@@ -15,10 +16,12 @@ import yaml
 
 from metavision.cli.__main__ import main
 from metavision.comparison.entries import found
-from metavision.comparison.figures import parallel
+from metavision.comparison.figures import against, parallel
 from metavision.comparison.groups import grouped
 from metavision.comparison.pairs import paired
 from metavision.comparison.view import View
+from metavision.records import jobs
+from metavision.records.jobs import Outcome
 
 CLASSES = ("cat", "dog", "owl & <b>co</b>", "pig", "ray", "yak")
 N, WAY, QUERY = 400, 3, 10
@@ -87,6 +90,21 @@ def run(
     if done:
         (folder / "DONE").write_text("")
     return folder
+
+
+def evaluated(run: Path, name: str, asked: dict[str, Any], **about: Any) -> Path:
+    """An evaluation of a run: its own test again, with something else in the record."""
+    folder = run / "evaluations" / name
+    folder.mkdir(parents=True)
+    for file in ("episodes.npz", "DONE"):
+        shutil.copy(run / file, folder)
+    result = json.loads((run / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "asked": asked, **about}))
+    return folder
+
+
+def of_job(folder: Path) -> Outcome:
+    return Outcome([], str(folder.absolute()), 0, "")
 
 
 def view(*places: Path, by: str = "", metric: str | None = None) -> View:
@@ -215,16 +233,51 @@ def test_the_page_is_whole_and_loads_nothing(capsys: pytest.CaptureFixture[str])
     assert "A is better" in capsys.readouterr().out
 
 
+def test_a_page_that_a_full_disk_cuts_short_leaves_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("a-made-1")
+    assert main(["compare", "outputs", "out=page"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("page").iterdir()}
+    assert before.keys() == {"index.html", "table.md", "table.csv"}
+
+    def half(path: Path, text: str, **_: Any) -> None:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        assert main(["compare", "outputs", "out=page"]) == 2
+    assert {path.name: path.read_bytes() for path in Path("page").iterdir()} == before
+
+
+def test_a_figure_on_classes_that_were_trained_on_is_marked_wherever_it_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = {"leak": 12, "classes": "new"}, {"classes": "the same as in training, with other images"}, {"leak": 0}
+    for name, level, about in zip("abc", (0.8, 0.7, 0.6), known, strict=True):
+        run(f"{name}-made-{name}", level=level, **about)
+    assert main(["compare", "outputs", "by=algo", "out=page"]) == 0
+    table = {row["what"]: row for row in csv.DictReader(Path("page/table.csv").read_text().splitlines())}
+    marks = {"a": "strict, 12 classes trained on", "b": "strict, classes as in training", "c": "strict"}
+    assert {what: row["track"] for what, row in table.items()} == marks
+    said = capsys.readouterr().out
+    for mark in marks.values():
+        assert all(mark in Path("page", name).read_text() for name in ("index.html", "table.md"))
+        assert mark in said
+    for line in ("A: 12 classes trained on: no few-shot learning", "B: classes as in training: no few-shot learning"):
+        assert line in said and line in Path("page/index.html").read_text()
+    assert main(["compare", "outputs/a-made-a", "out=page"]) == 0
+    assert "track: strict, 12 classes trained on" in capsys.readouterr().out
+
+
 def test_a_sweep_is_found_by_its_jobs_and_shows_its_settings() -> None:
-    jobs = Path("outputs/multirun/now/jobs")
-    jobs.mkdir(parents=True)
+    sweep = Path("outputs/multirun/now")
     for i, lr in enumerate((0.001, 0.01, 0.1, 1.0)):
         place = run(f"a-made-{i}", level=0.6 + 0.05 * i, lr=lr)
         (place / "config.yaml").write_text(yaml.safe_dump({"algo": {"lr": lr, "steps": 5 + i % 2}}))
-        (jobs / f"{i}.json").write_text(json.dumps({"folder": str(place.absolute()), "exit_code": 0}))
-    (jobs / "4.json").write_text(json.dumps({"folder": None, "exit_code": 2}))
+        jobs.write(sweep, i, of_job(place))
+    jobs.write(sweep, 4, Outcome([], None, 2, "it failed"))
     run("other-made-9")
-    assert main(["compare", "outputs/multirun/now", "out=page"]) == 0
+    assert main(["compare", str(sweep), "out=page"]) == 0
     text = Path("page/index.html").read_text()
     assert "4 compared on accuracy" in text and "other-made-9" not in text
     assert "Settings and what came of them" in text
@@ -258,9 +311,9 @@ def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.Ca
     (run("d-made-4") / "episodes.npz").write_bytes(b"PK\x03\x04torn")
     (run("e-made-5") / "config.yaml").write_text("[")
     (run("f-made-6") / "result.json").write_text('{"name": "f-made-6/seed0", "accuracy": {}}')
-    for name, content in (("sweep", '{"folder": null}'), ("torn", "")):
-        Path(name, "jobs").mkdir(parents=True)
-        Path(name, "jobs", "0.json").write_text(content)
+    jobs.write(Path("sweep"), 0, Outcome([], None, 1, "it failed"))
+    Path("torn/jobs").mkdir(parents=True)
+    Path("torn/jobs/0.json").write_text("")
     Path("empty").mkdir()
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
@@ -305,14 +358,33 @@ def test_settings_that_are_pooled_are_no_sample_of_anything() -> None:
 
 def test_what_was_solved_otherwise_is_a_group_of_its_own_with_a_name_of_its_own() -> None:
     place = run("a-made-1", rng=1)
-    for i, other in enumerate(({"normalisation": "batch"}, {"asked": {"steps": 3}}, {"sizes": {"n": 100}})):
+    others = (
+        {"normalisation": "batch"},
+        {"asked": {"steps": 3}},
+        {"sizes": {"n": 100}},
+        {"split": "train", "split_hash": "ef"},
+    )
+    for i, other in enumerate(others):
         shutil.move(run(f"other-made-{i}", rng=2 + i, **other), place / f"evaluations/{i}")
         path = place / f"evaluations/{i}/result.json"
         path.write_text(path.read_text().replace(f"other-made-{i}", "a-made-1"))
     labels = [group.label for group in view(place, place / "evaluations").groups]
-    assert len(set(labels)) == len(labels) == 4
+    assert len(set(labels)) == len(labels) == 5
+    assert any("train" in label for label in labels)
     assert any("batch" in label for label in labels) and any("steps=3" in label for label in labels)
     assert any("100 episodes" in label for label in labels)
+
+
+def test_checkpoints_of_a_run_have_lines_of_their_own() -> None:
+    place = run("a-made-1")
+    for shot, name in itertools.product((1, 5), (None, "last")):
+        sizes = {"way": WAY, "shot": shot, "query": QUERY, "n": N, "seed": 0}
+        asked = {"checkpoint": name} if name else {}
+        evaluated(place, f"{shot}{name}", asked, episodes=sizes, episodes_hash=str(shot))
+    v = view(place / "evaluations")
+    assert len({group.label for group in v.groups}) == 4
+    (figure,) = against(v)
+    assert len(figure.key) == 2 and sum("checkpoint=last" in name for _, name in figure.key) == 1
 
 
 def test_the_best_has_the_first_letter_and_validation_stands_beside_the_test(
@@ -327,13 +399,15 @@ def test_the_best_has_the_first_letter_and_validation_stands_beside_the_test(
 
 
 def test_a_sweep_that_was_moved_is_found_with_its_runs() -> None:
-    jobs = Path("outputs/multirun/now/jobs")
-    jobs.mkdir(parents=True)
     place = run("a-made-1")
-    (jobs / "0.json").write_text(json.dumps({"folder": str(place.absolute())}))
+    evaluations = [evaluated(place, str(i), {"steps": i}) for i in range(2)]
+    jobs.write(Path("outputs/multirun/now"), 0, of_job(place))
+    for i, folder in enumerate(evaluations):
+        jobs.write(Path("outputs/multirun/later"), i, of_job(folder))
     shutil.move("outputs", "moved")
     (entry,) = found(["moved/multirun/now"])
     assert entry.name == "a-made-1/seed0"
+    assert [entry.result["asked"] for entry in found(["moved/multirun/later"])] == [{"steps": 0}, {"steps": 1}]
 
 
 def test_a_copy_of_a_run_is_no_second_seed() -> None:

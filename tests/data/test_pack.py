@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metavision import cores
 from metavision.data.decode import Decoder
 from metavision.data.listing import Listing, merged, of_arrays
-from metavision.data.pack import Pack, packed
+from metavision.data.pack import Pack, in_parallel, packed
 from metavision.data.source import Source, Stack
 from metavision.data.sources.folder import ImageFolder
 from metavision.data.verification import Finding, findings
@@ -166,6 +168,20 @@ NAMES = ["x", "y", "x", "z", "y", "x"]
 
 def made(images: np.ndarray, names: list[str], key: str) -> Pack:
     return packed("set", {"key": key}, lambda: listing(images, names), Decoder(8))
+
+
+def test_no_more_threads_than_a_container_grants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(cores, "quota", lambda: 2.0)
+    working: set[int] = set()
+
+    def work(task: int) -> int:
+        working.add(threading.get_ident())
+        time.sleep(0.01)
+        return task
+
+    assert sorted(in_parallel(work, iter(range(12)))) == list(range(12))
+    assert len(working) <= 2
 
 
 def test_the_fingerprint_is_of_pixels_and_classes() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from metavision import cores
 from metavision.cli.__main__ import main
 from metavision.engine import threads
 from metavision.engine.remembered import remembered
@@ -51,7 +52,7 @@ def test_a_slow_machine_is_asked_few_times() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "cores"),
+    ("files", "granted"),
     [
         ({}, math.inf),
         ({"cpu.max": "max 100000\n"}, math.inf),
@@ -60,18 +61,18 @@ def test_a_slow_machine_is_asked_few_times() -> None:
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
     ],
 )
-def test_the_quota_of_a_container(files: dict[str, str], cores: float, tmp_path: Path) -> None:
+def test_the_quota_of_a_container(files: dict[str, str], granted: float, tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert threads.quota(tmp_path) == cores
+    assert cores.quota(tmp_path) == granted
 
 
 def test_no_more_than_are_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "THREADS", 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     for granted, number in ((math.inf, 6), (2.5, 3), (0.2, 1)):
-        monkeypatch.setattr(threads, "quota", lambda granted=granted: granted)
+        monkeypatch.setattr(cores, "quota", lambda granted=granted: granted)
         assert threads.available() == number
 
 

@@ -1,6 +1,8 @@
 """W&B: what the offline file holds, and servers that refuse or hang."""
 
+import errno
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -13,8 +15,9 @@ from typing import Any
 import pytest
 
 from metavision.cli.__main__ import main
+from metavision.errors import InputError
 from metavision.tracking.base import curves
-from metavision.tracking.wandb import Wandb
+from metavision.tracking.wandb import Wandb, _identity
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 ROWS = [
@@ -107,6 +110,20 @@ def test_a_bad_server_costs_no_run_and_no_row(server: str, tmp_path: Path, monke
 def test_importing_the_tracker_is_cheap() -> None:
     code = "import sys, metavision.tracking.wandb; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_identity_that_a_full_disk_cuts_short_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(path: Path, text: str, **_: Any) -> None:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        with pytest.raises(InputError, match="No space left"):
+            _identity(tmp_path, "maml-toy-00000000/seed0")
+    identity = _identity(tmp_path, "maml-toy-00000000/seed0")
+    assert re.fullmatch("maml-toy-00000000-seed0-[0-9a-f]{6}", identity)
+    assert _identity(tmp_path, "maml-toy-00000000/seed0") == identity
 
 
 def test_an_agent_of_a_sweep_names_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
