@@ -17,7 +17,7 @@ import yaml
 from metavision.cli.guard import guarded
 from metavision.cli.parser import Parser
 from metavision.errors import InputError
-from metavision.records.run import Run
+from metavision.records.run import EVALUATIONS, Run
 
 RUNS = Path(__file__).parent.parent / "benchmarks" / "runs"
 KEPT = ("config.yaml", "overrides.txt", "provenance.json", "metrics.jsonl", "result.json", "DONE")
@@ -27,22 +27,37 @@ PLACES = ("root", "outputs")  # settings that say where something lies, and noth
 
 
 def store(run: Run, runs: Path, *, dirty: bool) -> Path:
-    """Copies what is kept of a run, and returns where to.
+    """Copies what is kept of a run, and returns where to; of one that is there already, evaluations that are not.
 
     Raises:
-        InputError: it is not finished, its code is no commit, or it is there already.
+        InputError: it is not finished, its code or that of an evaluation is no commit, or all of it is there already.
     """
     if not run.done:
         raise InputError(f"{run.folder} is no finished run; it has no DONE")
     if missing := [name for name in KEPT if not (run.folder / name).is_file()]:
         raise InputError(f"{run.folder} lacks {', '.join(missing)}")
     origin = run.read("provenance.json")
-    if not dirty and (origin["git"] is None or origin["git"]["dirty"]):
-        what = "was not run from a checkout" if origin["git"] is None else "was run with changes that are in no commit"
-        raise InputError(f"{run.folder} {what}, so nobody can have it again; --dirty stores it anyway")
     target = runs / run.folder.parent.name / run.folder.name
+    evaluations = [done.parent for done in sorted(run.folder.glob(f"{EVALUATIONS}/*/DONE"))]
+    evaluations = [made for made in evaluations if not (target / EVALUATIONS / made.name).exists()]
+    made_by = {run.folder: origin["git"], **{e: Run(e).read("result.json").get("git") for e in evaluations}}
+    for folder, git in made_by.items():
+        if not dirty and (git is None or git["dirty"]):
+            what = "was not run from a checkout" if git is None else "was run with changes that are in no commit"
+            raise InputError(f"{folder} {what}, so nobody can have it again; --dirty stores it anyway")
     if target.exists():
-        raise InputError(f"{target} is there already; remove it first")
+        if not evaluations or (target / "result.json").read_bytes() != (run.folder / "result.json").read_bytes():
+            raise InputError(f"{target} is there already; remove it first")
+    else:
+        _store(run, target, origin)
+    for made in evaluations:
+        kept = target / EVALUATIONS / made.name
+        kept.mkdir(parents=True)
+        Run(kept).write("result.json", json.dumps(nowhere(Run(made).read("result.json")), indent=2))
+    return target
+
+
+def _store(run: Run, target: Path, origin: Mapping[str, Any]) -> None:
     overrides = [word for line in (run.folder / "overrides.txt").read_text().splitlines() if (word := placeless(line))]
     target.mkdir(parents=True)
     kept = Run(target)
@@ -57,12 +72,6 @@ def store(run: Run, runs: Path, *, dirty: bool) -> Path:
     episodes = run.folder / "episodes.npz"
     if episodes.is_file() and episodes.stat().st_size < SMALL:
         shutil.copyfile(episodes, target / episodes.name)
-    for done in sorted(run.folder.glob("evaluations/*/DONE")):
-        evaluation = target / "evaluations" / done.parent.name
-        evaluation.mkdir(parents=True)
-        result = json.dumps(nowhere(Run(done.parent).read("result.json")), indent=2)
-        Run(evaluation).write("result.json", result)
-    return target
 
 
 def nowhere(value: Any) -> Any:

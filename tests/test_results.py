@@ -149,6 +149,8 @@ def test_a_run_is_stored_whole_and_without_places(tmp_path: Path, capsys: pytest
         with pytest.raises(InputError, match=message):
             store.store(run, kept, dirty=False)
     run.write("provenance.json", {**origin, "git": {"commit": "c", "dirty": False}})
+    (made,) = (path.parent for path in folder.glob("evaluations/*/result.json"))
+    Run(made).write("result.json", {**Run(made).read("result.json"), "git": {"commit": "c", "dirty": False}})
     target = store.store(run, kept, dirty=False)
 
     assert target == kept / folder.parent.name / "seed0"
@@ -165,6 +167,16 @@ def test_a_run_is_stored_whole_and_without_places(tmp_path: Path, capsys: pytest
 
     with pytest.raises(InputError, match="is there already"):
         store.store(run, kept, dirty=False)
+
+    assert main(["evaluate", f"run={folder}", "norm=running", "episodes=4", "engine.threads=1"]) == 0
+    (later,) = (path.parent for path in folder.glob("evaluations/*/result.json") if path.parent != made)
+    told = Run(later).read("result.json")
+    Run(later).write("result.json", json.dumps({**told, "git": {"commit": "c", "dirty": True}}))
+    with pytest.raises(InputError, match=rf"{later.name} was run with changes that are in no commit"):
+        store.store(run, kept, dirty=False)
+    Run(later).write("result.json", json.dumps({**told, "git": {"commit": "c", "dirty": False}}))
+    store.store(run, kept, dirty=False)
+    assert {path.parent.name for path in target.glob("evaluations/*/result.json")} == {made.name, later.name}
     (folder / "DONE").unlink()
     with pytest.raises(InputError, match="is no finished run"):
         store.store(run, kept, dirty=True)

@@ -27,7 +27,7 @@ from metavision.engine.evaluate import Fit, evaluate
 from metavision.engine.testing import Contender, test
 from metavision.errors import InputError
 from metavision.records.details import class_rows
-from metavision.records.provenance import code
+from metavision.records.provenance import code, git
 from metavision.records.run import EVALUATIONS, Onlooker, Run, run_id
 from metavision.records.statistics import estimate
 from metavision.records.tables import table
@@ -63,7 +63,7 @@ def job(cfg: DictConfig) -> Done:
             result = record.read("result.json")
         else:
             writer = record if ranks.first() else Onlooker(record.folder)
-            result = evaluated(asked, found, writer) | {"made_of": made_of}
+            result = evaluated(asked, found, writer) | {"made_of": made_of, "git": git()}
             writer.write("result.json", result)
             writer.finish()
     results.show(result, record.folder)
