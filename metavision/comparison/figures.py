@@ -310,11 +310,13 @@ def by_class(view: View) -> Iterator[Figure]:
         y = 16 + 20 * row
         parts.append(words(short(name), left - 8, y + 4, anchor="end"))
         for i, table in tables.items():
-            found = {key: 100 * table[name][key] for key in ("recall", "recall ±", "precision", "f1")}
+            found = {key: 100 * table[name][key] for key in ("recall", "precision", "f1")}
             mean, half = table[name]["recall"], table[name]["recall ±"]
-            title = "{}: recall {recall:.1f} ± {recall ±:.1f}, precision {precision:.1f}, F1 {f1:.1f}"
-            parts.append(path([(x(mean - half), y), (x(mean + half), y)], f"whisker {style(i)}"))
-            said = title.format(f"{view.letter(i)} {name}", **found)
+            title = "{}: recall {recall:.1f}{}, precision {precision:.1f}, F1 {f1:.1f}"
+            known = math.isfinite(half)  # which it is not of a class that was in one episode
+            if known:
+                parts.append(path([(x(mean - half), y), (x(mean + half), y)], f"whisker {style(i)}"))
+            said = title.format(f"{view.letter(i)} {name}", f" ± {100 * half:.1f}" * known, **found)
             parts.append(element("circle", title=said, style=f"dot {style(i)}", cx=x(mean), cy=y, r=4))
     parts.append(words("recall (%)", (left + width) / 2, height - 4, "name", "middle"))
     yield Figure("Recall by class", svg("recall by class", width, height, parts), "± over episodes, of the first seed.")
