@@ -10,7 +10,7 @@ from rich.table import Table
 from metavision.console import note, stdout
 from metavision.records.provenance import code
 from metavision.records.run import Run
-from metavision.records.statistics import Estimate, figure
+from metavision.records.statistics import UNKNOWN, Estimate, figure, known
 
 QUOTABLE = 600  # episodes; tests on sixteen, as were published, can be off by ten points
 NAMES = {
@@ -68,18 +68,16 @@ def pretrained(about: Mapping[str, Any]) -> str:
 def _more(result: Mapping[str, Any]) -> Iterator[str]:
     """What is known beyond the mean."""
     metric = result["metric"]
+    if lost := result.get("not_finite"):
+        left_out = ", which the calibration leaves out" if result.get("calibration") else ""
+        yield f"[bold]outputs were not finite in {lost} of {result['episodes']['n']} episodes[/bold]{left_out}"
     if over := result.get("over_classes"):
-        if over["half_width"] is None or over["half_width"] != over["half_width"]:
+        if not known(over["half_width"]):
             yield "over other classes: not known from these episodes"
         else:
             yield f"over other classes (as these {over['n']}): {Estimate(**over).text(metric)}"
     if found := result.get("calibration"):
-        ece, gap, brier = (found[name] for name in ("ece", "gap", "brier"))
-        yield (
-            f"calibration: confidence less accuracy {100 * gap['mean']:+.2f} ± {100 * gap['half_width']:.2f} points, "
-            f"expected error {100 * ece['mean']:.2f} ({100 * ece['low']:.2f} to {100 * ece['high']:.2f}), "
-            f"Brier score {brier['mean']:.3f} ± {brier['half_width']:.3f}"
-        )
+        yield f"calibration: {_calibration(found)}"
     if found := result.get("supports"):
         worst, mean, best = (Estimate(**found[name]).text(metric) for name in ("worst", "mean", "best"))
         yield f"{found['each']} supports for each of {found['tasks']} tasks: worst {worst}, mean {mean}, best {best}"
@@ -88,6 +86,17 @@ def _more(result: Mapping[str, Any]) -> Iterator[str]:
             f"a task: {found['adapt_ms']:.1f} ms to adapt, {found['predict_ms']:.1f} ms for its queries, "
             f"{found['memory'] / 2**20:.0f} MiB"
         )
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    ece, gap, brier = (found[name] for name in ("ece", "gap", "brier"))
+    if not all(known(part) for part in (gap["mean"], gap["half_width"], ece["mean"], brier["mean"])):
+        return UNKNOWN  # of a single episode with finite outputs, or in a record that counted the others in
+    return (
+        f"confidence less accuracy {100 * gap['mean']:+.2f} ± {100 * gap['half_width']:.2f} points, "
+        f"expected error {100 * ece['mean']:.2f} ({100 * ece['low']:.2f} to {100 * ece['high']:.2f}), "
+        f"Brier score {brier['mean']:.3f} ± {brier['half_width']:.3f}"
+    )
 
 
 def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed: Sequence[str]) -> None:
