@@ -13,8 +13,10 @@ from metavision.records.run import Run
 from metavision.records.statistics import UNKNOWN, Estimate, figure, known
 
 QUOTABLE = 600  # episodes; tests on sixteen, as were published, can be off by ten points
+BEFORE = "before training"
 NAMES = {
     "untrained": "the same, untrained",
+    BEFORE: f"the same, {BEFORE}",
     "pixels": "nearest centroid on pixels",
     "inductive": "inductive: queries by the support's moments",
 }
@@ -29,7 +31,8 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     table.add_column("difference", justify="right")
     table.add_row(result["name"], f"[bold]{Estimate(**result[metric]).text(metric)}[/bold]", "")
     for name, reference in result.get("references", {}).items():
-        table.add_row(NAMES.get(name, name), Estimate(**reference[metric]).text(metric), _difference(result, name))
+        called = _called(name, [result])
+        table.add_row(NAMES.get(called, called), Estimate(**reference[metric]).text(metric), _difference(result, name))
     if "before_adaptation" in result:
         table.add_row("before adaptation", Estimate(**result["before_adaptation"]).text(metric), "")
     if result["chance"] is not None:
@@ -112,7 +115,7 @@ def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed:
         table.add_column("episodes")
     table.add_column("result", justify="right", no_wrap=True)
     for name in references:
-        table.add_column(f"minus {name}", justify="right", no_wrap=True)
+        table.add_column(f"minus {_called(name, done)}", justify="right", no_wrap=True)
     for result, setting, about in zip(done, settings, abouts, strict=True):
         metric = result["metric"]
         cells = [_difference(result, name) for name in references]
@@ -129,6 +132,13 @@ def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed:
 def _about(result: Mapping[str, Any]) -> str:
     e = result["episodes"]
     return f"{result['data']} {result['split']}, {e['way']}-way {e['shot']}-shot {e['query']}-query"
+
+
+def _called(name: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """A reference's name: what began from `init` or pre-trained weights is not untrained, nor is what does not say so,
+    as an older record."""
+    elsewhere = any(result.get("init", "") is not None or result.get("pretrained") for result in results)
+    return BEFORE if name == "untrained" and elsewhere else name
 
 
 def _difference(result: Mapping[str, Any], name: str) -> str:
