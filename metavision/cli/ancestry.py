@@ -70,8 +70,8 @@ def _about(
     if (theirs := found.about["config"]["scaling"]) != config["scaling"]:
         raise InputError(f"{name}={place} was trained with scaling={theirs}; set the same, not {config['scaling']}")
     for split in ("val", "test"):
-        known = set(found.about["trained_on"]) & set(sources[split].class_hashes)
-        if known and not sources[split].shared:
+        source = sources[split]
+        if isinstance(source, Source) and (known := set(found.about["trained_on"]) & set(source.new_hashes)):
             n = len(known)
             raise InputError(f"{name}={place} was trained on {n} classes of {split}; a figure would mean nothing")
     return found.about

@@ -46,7 +46,7 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
         stdout.print(line, soft_wrap=True)
     if result.get("composition"):
         stdout.print(f"episodes: {result['composition']}", soft_wrap=True)
-    if result.get("classes", "new").startswith("the same"):
+    if "the same as in training" in result.get("classes", "new"):
         stdout.print(f"[bold]classes are {result['classes']}: no few-shot learning[/bold]", soft_wrap=True)
     transductive = "transductive: queries of an episode help each other" if result["transductive"] else "inductive"
     stdout.print(f"normalisation {result['normalisation']} ({transductive})", soft_wrap=True)

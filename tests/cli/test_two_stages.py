@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from metavision.cli.__main__ import main
+from metavision.cli.ancestry import ancestors
 from metavision.cli.results import overview, show
 from metavision.engine import checkpoint
+from metavision.errors import InputError
 from tests.cli.test_runs import rows
+from tests.conftest import toy_source
 
 SMALL = [
     "train",
@@ -89,6 +92,22 @@ def test_weights_that_know_the_test_classes_are_refused_and_others_leave_the_tra
     about = checkpoint.read(checkpoint.find(second)).about
     assert about["track"] == "external" and "of another set" in about["trained_on"]
     assert checkpoint.read(checkpoint.find(first)).about["track"] == "strict"
+
+
+def test_of_a_mixture_the_classes_that_all_splits_share_may_be_known_and_no_others() -> None:
+    first = trained("algo=protonet")
+    digits, birds = replace(toy_source(), name="digits", shared=True), replace(toy_source(), name="birds")
+    test = replace(
+        toy_source(classes=16),
+        keys=(*digits.class_keys, *birds.class_keys),
+        partly=digits.known,
+    )
+    sources = {"train": toy_source(), "val": toy_source(), "test": test}
+    config = {"init": str(with_classes_of(first, digits.class_hashes)), "algo": {}, "scaling": "unit"}
+    assert len(ancestors(config, sources)) == 1
+    with_classes_of(first, [*digits.class_hashes, *birds.class_hashes[:3]])
+    with pytest.raises(InputError, match="was trained on 3 classes of test"):
+        ancestors(config, sources)
 
 
 @pytest.mark.parametrize(("algo", "option"), [("protonet", "init"), ("rfs", "algo.teacher")])
