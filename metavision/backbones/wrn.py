@@ -59,7 +59,7 @@ class _Block(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList([normalisation(norm, inputs), normalisation(norm, outputs)])
         self.convs = nn.ModuleList([Conv(inputs, outputs, 3, stride), Conv(outputs, outputs, 3)])
-        self.shortcut = Conv(inputs, outputs, 1, stride) if inputs != outputs else None
+        self.shortcut = Conv(inputs, outputs, 1, stride) if inputs != outputs or stride != 1 else None
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         z = F.relu(self.norms[0](x, mask))

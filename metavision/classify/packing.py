@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metavision.config import locate
+from metavision.classify import trusting
 from metavision.errors import InputError
 
 
@@ -37,7 +37,7 @@ def unpacked(structure: Any, tensors: dict[str, Tensor]) -> Any:
     kind = structure["kind"]
     if kind in ("list", "tuple", "dict"):
         return items if kind == "dict" else {"list": list, "tuple": tuple}[kind](items.values())
-    named = locate(kind)
+    named = trusting.found(kind)
     if not (isinstance(named, type) and issubclass(named, tuple) and hasattr(named, "_fields")):
         raise InputError(f"{kind} is no named tuple, so this is no classifier of this program")
     return named(**items)

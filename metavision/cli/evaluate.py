@@ -232,10 +232,12 @@ def _statistics_fit(algorithm: Algorithm, weights: Checkpoint, path: Path, x: to
 
 
 def _leak(weights: Checkpoint, data: Any, source: Source | OwnSource, *, allowed: bool) -> int:
-    """How many classes were trained on; none in ordinary classification, whose test has them with other images."""
-    if source.shared and data.source("train").fingerprint == weights.about["split_hash"] != source.fingerprint:
-        return 0
-    seen = len(set(source.class_hashes) & set(weights.about["trained_on"]))
+    """How many classes were trained on, but for those of ordinary classification, whose test has other images."""
+    hashes = source.class_hashes
+    if isinstance(source, Source) and source.known:
+        own = data.source("train").fingerprint == weights.about["split_hash"] != source.fingerprint
+        hashes = source.new_hashes if own else hashes
+    seen = len(set(hashes) & set(weights.about["trained_on"]))
     if seen and not allowed:
         raise InputError(
             f"{seen} of the {len(source.classes)} classes were trained on, so the figure would mean nothing; "

@@ -11,11 +11,13 @@ from metavision.console import note, stdout
 from metavision.records.novelty import not_new, same_classes
 from metavision.records.provenance import code
 from metavision.records.run import Run
-from metavision.records.statistics import Estimate, figure
+from metavision.records.statistics import UNKNOWN, Estimate, figure, known
 
 QUOTABLE = 600  # episodes; tests on sixteen, as were published, can be off by ten points
+BEFORE = "before training"
 NAMES = {
     "untrained": "the same, untrained",
+    BEFORE: f"the same, {BEFORE}",
     "pixels": "nearest centroid on pixels",
     "inductive": "inductive: queries by the support's moments",
 }
@@ -30,7 +32,8 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
     table.add_column("difference", justify="right")
     table.add_row(result["name"], f"[bold]{Estimate(**result[metric]).text(metric)}[/bold]", "")
     for name, reference in result.get("references", {}).items():
-        table.add_row(NAMES.get(name, name), Estimate(**reference[metric]).text(metric), _difference(result, name))
+        called = _called(name, [result])
+        table.add_row(NAMES.get(called, called), Estimate(**reference[metric]).text(metric), _difference(result, name))
     if "before_adaptation" in result:
         table.add_row("before adaptation", Estimate(**result["before_adaptation"]).text(metric), "")
     if result["chance"] is not None:
@@ -69,18 +72,16 @@ def pretrained(about: Mapping[str, Any]) -> str:
 def _more(result: Mapping[str, Any]) -> Iterator[str]:
     """What is known beyond the mean."""
     metric = result["metric"]
+    if lost := result.get("not_finite"):
+        left_out = ", which the calibration leaves out" if result.get("calibration") else ""
+        yield f"[bold]outputs were not finite in {lost} of {result['episodes']['n']} episodes[/bold]{left_out}"
     if over := result.get("over_classes"):
-        if over["half_width"] is None or over["half_width"] != over["half_width"]:
+        if not known(over["half_width"]):
             yield "over other classes: not known from these episodes"
         else:
             yield f"over other classes (as these {over['n']}): {Estimate(**over).text(metric)}"
     if found := result.get("calibration"):
-        ece, gap, brier = (found[name] for name in ("ece", "gap", "brier"))
-        yield (
-            f"calibration: confidence less accuracy {100 * gap['mean']:+.2f} ± {100 * gap['half_width']:.2f} points, "
-            f"expected error {100 * ece['mean']:.2f} ({100 * ece['low']:.2f} to {100 * ece['high']:.2f}), "
-            f"Brier score {brier['mean']:.3f} ± {brier['half_width']:.3f}"
-        )
+        yield f"calibration: {_calibration(found)}"
     if found := result.get("supports"):
         worst, mean, best = (Estimate(**found[name]).text(metric) for name in ("worst", "mean", "best"))
         yield f"{found['each']} supports for each of {found['tasks']} tasks: worst {worst}, mean {mean}, best {best}"
@@ -89,6 +90,17 @@ def _more(result: Mapping[str, Any]) -> Iterator[str]:
             f"a task: {found['adapt_ms']:.1f} ms to adapt, {found['predict_ms']:.1f} ms for its queries, "
             f"{found['memory'] / 2**20:.0f} MiB"
         )
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    ece, gap, brier = (found[name] for name in ("ece", "gap", "brier"))
+    if not all(known(part) for part in (gap["mean"], gap["half_width"], ece["mean"], brier["mean"])):
+        return UNKNOWN  # of a single episode with finite outputs, or in a record that counted the others in
+    return (
+        f"confidence less accuracy {100 * gap['mean']:+.2f} ± {100 * gap['half_width']:.2f} points, "
+        f"expected error {100 * ece['mean']:.2f} ({100 * ece['low']:.2f} to {100 * ece['high']:.2f}), "
+        f"Brier score {brier['mean']:.3f} ± {brier['half_width']:.3f}"
+    )
 
 
 def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed: Sequence[str]) -> None:
@@ -104,7 +116,7 @@ def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed:
         table.add_column("episodes")
     table.add_column("result", justify="right", no_wrap=True)
     for name in references:
-        table.add_column(f"minus {name}", justify="right", no_wrap=True)
+        table.add_column(f"minus {_called(name, done)}", justify="right", no_wrap=True)
     for result, setting, about in zip(done, settings, abouts, strict=True):
         metric = result["metric"]
         cells = [_difference(result, name) for name in references]
@@ -123,6 +135,13 @@ def overview(done: Sequence[Mapping[str, Any]], settings: Sequence[str], failed:
 def _about(result: Mapping[str, Any]) -> str:
     e = result["episodes"]
     return f"{result['data']} {result['split']}, {e['way']}-way {e['shot']}-shot {e['query']}-query"
+
+
+def _called(name: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """A reference's name: what began from `init` or pre-trained weights is not untrained, nor is what does not say so,
+    as an older record."""
+    elsewhere = any(result.get("init", "") is not None or result.get("pretrained") for result in results)
+    return BEFORE if name == "untrained" and elsewhere else name
 
 
 def _difference(result: Mapping[str, Any], name: str) -> str:

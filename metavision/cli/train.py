@@ -30,6 +30,11 @@ def job(cfg: DictConfig) -> Done:
     with devices.by_first(run.locked(wait=resolved["wait"])):
         if devices.from_first(lambda: run.done) and not resolved["rerun"]:
             note("this run is finished; rerun=true runs it afresh")
+            if begun := run.read("provenance.json").get("began_from"):
+                from metavision.cli.ancestry import changed  # as below, but for the few that began from another
+
+                for line in changed(resolved, begun):
+                    note(line)
             return Done(show_finished(run), run.folder, objective(run))
         from metavision.cli.training import run_to_the_end  # torch is not needed to show a result
 

@@ -50,6 +50,8 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
     # A run goes on as it was begun, with the same bits, even where another measurement would choose otherwise.
     goes_on = ranks.from_first(lambda: any(run.folder.glob("checkpoints/*.safetensors"))) and not config["rerun"]
     begun = ranks.from_first(lambda: run.read("provenance.json")) if goes_on else {}
+    if lines := ancestry.changed(config, begun.get("began_from", {})):
+        raise InputError("; and ".join(lines))
     number = engine["threads"] or _threads(begun)
     device.configure(engine["precision"], deterministic=engine["deterministic"], threads=number)
     data = build.dataset(config)
@@ -63,6 +65,7 @@ def run_to_the_end(config: Mapping[str, Any], overrides: Sequence[str], run: Run
         "processes": ranks.count(),
         "execution": execution,
         "pretrained": plan.about["pretrained"],
+        "began_from": begun.get("began_from", {}) if begun else ancestry.began_from(config),
     }
     if config["rerun"]:  # only now that nothing is wrong with what replaces it
         run.clear()
@@ -216,13 +219,14 @@ def _tested(
         "train_split_hash": plan.about["split_hash"],
         "track": plan.about["track"],
         "pretrained": plan.about["pretrained"],
+        "init": config["init"],
         "chosen": selected.about.get("chosen"),
     }
     return about | result
 
 
 def _reference(name: str, plan: Plan, data: DataSet) -> Contender:
-    """What the trained network is held against: itself untrained, or nearest centroid on pixels."""
+    """What the trained network is held against: itself before training, or nearest centroid on pixels."""
     if name == "untrained":
         meta = plan.tester.calibrate(plan.meta, plan.train.pool(plan.calibration_images))
         return Contender(plan.tester, meta)

@@ -23,7 +23,7 @@ from metavision.comparison.charts import (
 from metavision.comparison.entries import Entry
 from metavision.comparison.groups import Group
 from metavision.comparison.view import View
-from metavision.records.calibration import calibration
+from metavision.records.calibration import calibration, finite
 from metavision.records.classes import Confusion
 from metavision.records.details import SEED, class_rows
 
@@ -232,10 +232,13 @@ def reliability(view: View) -> Iterator[Figure]:
         height=400,
     )
     chart.line([(0, 0), (1, 1)], "guide")
-    errors = []
+    errors, lost = [], 0
     for i, group in enumerate(view.groups):
-        bins = group.summed("bins")
-        if bins is None:
+        if group.summed("bins") is None:
+            continue
+        bins, without = _bins(group)
+        lost += without
+        if not bins.any():
             continue
         count, sure, right = bins[bins[:, 0] > 0.001 * bins[:, 0].sum()].T
         points = list(zip(sure / count, right / count, strict=True))
@@ -243,20 +246,29 @@ def reliability(view: View) -> Iterator[Figure]:
         for (x, y), n in zip(points, count / count.sum(), strict=True):
             title = f"{view.letter(i)}: {100 * n:.0f} % of answers, {100 * x:.0f} % sure, {100 * y:.0f} % right"
             chart.dot(x, y, style(i), title, 3)
-        found = [_ece(entry) for entry in group.entries]
+        found = [ece for entry in group.entries if (ece := _ece(entry))]
         width = f" ({100 * found[0]['low']:.1f} to {100 * found[0]['high']:.1f})" if len(found) == 1 else ""
         errors.append(f"{view.letter(i)} {100 * np.mean([e['mean'] for e in found]):.1f}{width}")
     if errors:
         about = f"Below the line: too sure. Expected calibration error in points: {', '.join(errors)}."
+        if lost:
+            about += f" Without {lost} episode{'s' * (lost > 1)} whose outputs were not finite."
         yield Figure("Reliability", chart.svg(), about)
 
 
+def _bins(group: Group) -> tuple[np.ndarray, int]:
+    """The counts of all episodes that have finite probabilities, and how many have none."""
+    there = [finite(entry.arrays["bins"], entry.arrays["brier"]) for entry in group.entries]
+    kept = [entry.arrays["bins"][rows].astype(float) for entry, rows in zip(group.entries, there, strict=True)]
+    return sum((bins.sum(0) for bins in kept), np.zeros(kept[0].shape[1:])), sum(int((~rows).sum()) for rows in there)
+
+
 def _ece(entry: Entry) -> Mapping[str, float]:
-    """As it was recorded, or by what was kept."""
+    """As it was recorded, or by what was kept; nothing where no episode has finite probabilities."""
     recorded = entry.result.get("calibration", {}).get("ece", {})
-    if "low" in recorded:
+    if recorded.get("low") is not None:
         return recorded
-    return calibration(entry.arrays["bins"], entry.arrays["brier"], np.random.default_rng(SEED))["ece"]
+    return calibration(entry.arrays["bins"], entry.arrays["brier"], np.random.default_rng(SEED)).get("ece", {})
 
 
 def confusions(view: View) -> Iterator[Figure]:
@@ -311,11 +323,13 @@ def by_class(view: View) -> Iterator[Figure]:
         y = 16 + 20 * row
         parts.append(words(short(name), left - 8, y + 4, anchor="end"))
         for i, table in tables.items():
-            found = {key: 100 * table[name][key] for key in ("recall", "recall ±", "precision", "f1")}
+            found = {key: 100 * table[name][key] for key in ("recall", "precision", "f1")}
             mean, half = table[name]["recall"], table[name]["recall ±"]
-            title = "{}: recall {recall:.1f} ± {recall ±:.1f}, precision {precision:.1f}, F1 {f1:.1f}"
-            parts.append(path([(x(mean - half), y), (x(mean + half), y)], f"whisker {style(i)}"))
-            said = title.format(f"{view.letter(i)} {name}", **found)
+            title = "{}: recall {recall:.1f}{}, precision {precision:.1f}, F1 {f1:.1f}"
+            known = math.isfinite(half)  # which it is not of a class that was in one episode
+            if known:
+                parts.append(path([(x(mean - half), y), (x(mean + half), y)], f"whisker {style(i)}"))
+            said = title.format(f"{view.letter(i)} {name}", f" ± {100 * half:.1f}" * known, **found)
             parts.append(element("circle", title=said, style=f"dot {style(i)}", cx=x(mean), cy=y, r=4))
     parts.append(words("recall (%)", (left + width) / 2, height - 4, "name", "middle"))
     yield Figure("Recall by class", svg("recall by class", width, height, parts), "± over episodes, of the first seed.")

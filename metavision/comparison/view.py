@@ -60,13 +60,15 @@ class View:
 
     @cached_property
     def order(self) -> list[int]:
-        """Indices of groups, the best first; those on other episodes stay apart."""
+        """Indices of groups, the best first, without a finite mean last; those on other episodes stay apart."""
         sign = -1 if self.higher else 1
         places = {key: i for i, key in enumerate(dict.fromkeys(_episodes(group) for group in self.groups))}
-        return sorted(
-            range(len(self.groups)),
-            key=lambda i: (places[_episodes(self.groups[i])], sign * self.groups[i].estimate.mean),
-        )
+
+        def place(i: int) -> tuple[int, bool, float]:
+            mean = self.groups[i].estimate.mean
+            return places[_episodes(self.groups[i])], not np.isfinite(mean), sign * mean
+
+        return sorted(range(len(self.groups)), key=place)
 
     @property
     def same_episodes(self) -> bool:

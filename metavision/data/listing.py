@@ -1,14 +1,17 @@
 """What a data set consists of, before a single image is decoded."""
 
+import csv
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from metavision.data.decode import SUFFIXES
 from metavision.data.files import Content, Files
+from metavision.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -86,3 +89,16 @@ def merged(listings: Sequence[Listing]) -> Listing:
 def counts(listing: Listing) -> Counter[int]:
     """How many classes have a number of images: {600: 100} for one hundred classes of six hundred."""
     return Counter(np.bincount(listing.labels, minlength=len(listing.classes)).tolist())
+
+
+def csv_rows(path: Path) -> list[list[str]]:
+    """The lines of a CSV, its header too.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} can't be read as a CSV in UTF-8: {error}") from error

@@ -41,6 +41,7 @@ class Source:
         keys: a name for each class that is the same in every data set which has the class; None: `name:class`.
         mixed: every episode draws its classes from a single group.
         shared: classes are the same in all splits, and images are not: ordinary classification.
+        partly: where this holds of some classes alone, their keys.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Source:
     keys: tuple[str, ...] | None = None
     mixed: bool = False
     shared: bool = False
+    partly: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,6 +83,17 @@ class Source:
     def class_keys(self) -> tuple[str, ...]:
         """A name for each class that tells it from those of other data sets."""
         return self.keys or tuple(f"{self.name}:{name}" for name in self.classes)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Keys of the classes that are the same in all splits by intent."""
+        return frozenset(self.class_keys) if self.shared else self.partly
+
+    @property
+    def new_hashes(self) -> list[str]:
+        """Hashes of the classes that must be new to a network."""
+        known = self.known
+        return [one for key, one in zip(self.class_keys, self.class_hashes, strict=True) if key not in known]
 
     @cached_property
     def hashes(self) -> np.ndarray:

@@ -119,4 +119,6 @@ def _alike(episodes: Episodes | OwnEpisodes) -> bool:
 def _novelty(source: Source | OwnSource) -> str:
     if source.shared:
         return "the same as in training, with other images"
+    if isinstance(source, Source) and source.known:
+        return "in part the same as in training, with other images"
     return "new" if source.classes else "not known to be new: tasks are drawn anew"

@@ -30,8 +30,13 @@ def calibration(bins: np.ndarray, brier: np.ndarray, generator: np.random.Genera
         generator: of the bootstrap over episodes.
 
     Returns:
-        `ece` with `low` and `high`; `gap`: mean confidence less accuracy; `brier`; and points of the diagram.
+        `ece` with `low` and `high`; `gap`: mean confidence less accuracy; `brier`; and points of the diagram. Nothing,
+        where no episode has finite probabilities; others are left out.
     """
+    there = finite(bins, brier)
+    bins, brier = bins[there], brier[there]
+    if not len(bins):
+        return {}
     n = len(bins)
     flat = bins.reshape(n, -1).astype(np.float32)
     some = (generator.multinomial(n, np.full(n, 1 / n), BLOCK).astype(np.float32) for _ in range(REPLICATES // BLOCK))
@@ -53,6 +58,11 @@ def calibration(bins: np.ndarray, brier: np.ndarray, generator: np.random.Genera
         "brier": estimate(brier, "episodes").as_dict(),
         "reliability": points,
     }
+
+
+def finite(bins: np.ndarray, brier: np.ndarray) -> np.ndarray:
+    """(n,): which episodes have probabilities; logits that are not finite have none, though they have a largest one."""
+    return np.isfinite(bins).all((1, 2)) & np.isfinite(brier)
 
 
 def _error(bins: np.ndarray) -> np.ndarray:

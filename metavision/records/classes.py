@@ -41,17 +41,19 @@ class Confusion(NamedTuple):
 def by_class(confusion: Confusion, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Precision, recall and F1 of every class that was asked about, with intervals over episodes.
 
-    Each is a ratio of sums over the episodes; its interval is that of its linearisation (see `statistics.ratio`).
+    Each is a ratio of sums over the episodes that tell of it; its interval is that of its linearisation over these (see
+    `statistics.ratio`), and nan where there is one: it is given how many they are, which is chance and no part of the
+    figure.
     """
     counts, classes = confusion.counts.astype(np.float64), confusion.classes
     there = classes >= 0
-    of, n = classes[there], len(classes)
+    of = classes[there]
     right = np.diagonal(counts, axis1=1, axis2=2)[there]
     asked, answered = counts.sum(2)[there], counts.sum(1)[there]
     ratios = {
-        "precision": _ratios(right, answered, of, confusion.size, n),
-        "recall": _ratios(right, asked, of, confusion.size, n),
-        "f1": _ratios(2 * right, asked + answered, of, confusion.size, n),
+        "precision": _ratios(right, answered, of, confusion.size),
+        "recall": _ratios(right, asked, of, confusion.size),
+        "f1": _ratios(2 * right, asked + answered, of, confusion.size),
     }
     queries = np.bincount(of, asked, confusion.size)
     return [
@@ -60,17 +62,18 @@ def by_class(confusion: Confusion, names: tuple[str, ...]) -> list[dict[str, Any
     ]
 
 
-def _ratios(above: np.ndarray, below: np.ndarray, of: np.ndarray, size: int, n: int) -> list[Estimate]:
-    """sum(above) / sum(below) of every class, where `of` names the class of each value: an episode's, of n."""
+def _ratios(above: np.ndarray, below: np.ndarray, of: np.ndarray, size: int) -> list[Estimate]:
+    """sum(above) / sum(below) of every class, where `of` names the class of each value, which is an episode's."""
 
     def total(values: np.ndarray) -> np.ndarray:
         return np.bincount(of, values, size)
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = total(above) / total(below)
-        rest = above - means[of] * below  # of the episodes that a class is not in it is 0, as is its mean over all
+        means, n = total(above) / total(below), total(below > 0)
+        rest = above - means[of] * below  # its mean over the n episodes is 0
         errors = np.sqrt(total(rest**2) / (n - 1) * n) / total(below)
-    return [interval(float(m), float(e), n - 1, n, "episodes") for m, e in zip(means, errors, strict=True)]
+    found = zip(means, errors, n, strict=True)
+    return [interval(float(mean), float(error), n - 1, int(n), "episodes") for mean, error, n in found]
 
 
 def over_classes(values: np.ndarray, classes: np.ndarray) -> Estimate:

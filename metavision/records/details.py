@@ -5,23 +5,28 @@ from typing import Any
 
 import numpy as np
 
-from metavision.records.calibration import calibration
+from metavision.records.calibration import calibration, finite
 from metavision.records.classes import Confusion, by_class, over_classes
 
 SEED = 0  # of bootstraps: the same arrays give the same figures
 
 
 def detailed(values: np.ndarray, arrays: Mapping[str, np.ndarray], *, alike: bool) -> dict[str, Any]:
-    """Figures of an evaluation of classes; none where there are no classes.
+    """Figures of an evaluation of classes, and in how many episodes outputs were `not_finite`, where any were.
 
     Args:
-        values: (n,) accuracies.
+        values: (n,) accuracies, or errors where there are no classes.
         arrays: `confusion`, `classes`, `bins`, `brier`, see `Classification.details`.
         alike: whether the classes of an episode are drawn one by one, and not by groups.
     """
+    there = np.isfinite(values)
+    if "bins" in arrays:
+        there &= finite(arrays["bins"], arrays["brier"])
+    lost = {} if there.all() else {"not_finite": int((~there).sum())}
     if "classes" not in arrays:
-        return {}
+        return lost
     return {
+        **lost,
         **({"over_classes": over_classes(values, arrays["classes"]).as_dict()} if alike else {}),
         "calibration": calibration(arrays["bins"], arrays["brier"], np.random.default_rng(SEED)),
     }

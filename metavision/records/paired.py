@@ -67,7 +67,7 @@ def differences(pairs: Sequence[tuple[np.ndarray, np.ndarray]], generator: np.ra
 def sign_flip(d: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Two-sided p-values of the means of d (m, n), by flips of signs at random; the data's own is one of them.
 
-    Beyond what so many flips can tell, p is that of t.
+    Beyond what so many flips can tell, p is that of t; it is 1 where a difference is not finite.
     """
     seen, n = np.abs(d.sum(1)), d.shape[1]
     slack = 1e-6 * np.abs(d).sum(1)  # of float32
@@ -78,7 +78,8 @@ def sign_flip(d: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         sums = (2 * bits.astype(np.float32) - 1) @ d.T.astype(np.float32)
         as_far += (np.abs(sums) >= seen - slack).sum(0)
     by_flips = (1 + as_far) / (1 + FLIPS)
-    return np.where(as_far < FEW, np.minimum(by_flips, _by_t(d)), by_flips)
+    p = np.where(as_far < FEW, np.minimum(by_flips, _by_t(d)), by_flips)
+    return np.where(np.isfinite(seen), p, 1.0)
 
 
 def _by_t(d: np.ndarray) -> np.ndarray:
@@ -121,7 +122,7 @@ def _p_of(e: Estimate) -> float:
     from scipy.stats import t
 
     if not e.half_width > 0:
-        return 1.0 if e.mean == 0 else 0.0
+        return 0.0 if abs(e.mean) > 0 else 1.0
     return float(2 * t.sf(abs(e.mean) / e.error, e.freedom))
 
 

@@ -1,5 +1,6 @@
 """Intervals that say what was resampled. One meaning of +-: the half-width of a 95 % interval."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,23 @@ class Estimate:
 
     def text(self, metric: str) -> str:
         """As people read it: accuracies in percent, others as they are."""
+        if not known(self.mean):
+            return UNKNOWN
         return f"{figure(self.mean, metric)} ± {figure(self.half_width, metric)}{' %' * (metric == 'accuracy')}"
 
     def as_dict(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "freedom"}
 
 
-def figure(value: float, metric: str, *, signed: bool = False) -> str:
+def known(value: float | None) -> bool:
+    """Whether there is a number: one that is not finite is null in a record."""
+    return value is not None and math.isfinite(value)
+
+
+def figure(value: float | None, metric: str, *, signed: bool = False) -> str:
     """A number of a metric, without its unit: accuracies in percent."""
+    if value is None or not known(value):
+        return UNKNOWN
     sign = "+" if signed else ""
     return format(100 * value, f"{sign}.2f") if metric == "accuracy" else format(value, f"{sign}.4f")
 

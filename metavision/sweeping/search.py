@@ -152,17 +152,18 @@ class Search(Sweeper):
         from optuna import Trial
         from optuna.trial import TrialState
 
-        left = []
+        left: list[Trial] = []
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if len(left) == self.options.n_jobs:  # others wait, and have not been begun
+                break
             begun = trial.user_attrs.get("begun", 0) + 1
             if begun > MOST_BEGUN:  # one that always ends by a kill, for its memory say, must not end the search too
                 study.tell(trial.number, state=TrialState.FAIL)
                 continue
-            Trial(study, trial._trial_id).set_user_attr("begun", begun)  # noqa: SLF001 - no other way
-            left.append(trial)
-        trials = [Trial(study, trial._trial_id) for trial in left[: self.options.n_jobs]]  # noqa: SLF001 - no other way
-        new = min(self.options.n_jobs - len(trials), self.options.n_trials - len(study.trials))
-        return [*trials, *(study.ask() for _ in range(new))]
+            left.append(Trial(study, trial._trial_id))  # noqa: SLF001 - no other way
+            left[-1].set_user_attr("begun", begun)
+        new = min(self.options.n_jobs - len(left), self.options.n_trials - len(study.trials))
+        return [*left, *(study.ask() for _ in range(new))]
 
 
 def _name(plain: dict[str, Any], choices: DictConfig, searched: "Space") -> str:

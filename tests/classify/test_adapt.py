@@ -247,7 +247,10 @@ def test_a_file_that_was_tampered_with(support: Path) -> None:
         },
         "would call metavision.backbones.weights.Path": {"algo": {"_target_": "metavision.backbones.weights.Path"}},
         "would call os.system, which is no engine's adapter": {"engine": {**config["engine"], "adapter": "os.system"}},
-        "needs nowhere.Net, which can't be imported": {"backbone": {"_target_": "nowhere.Net"}},
+        "needs nowhere.Net, which is not of this program": {"backbone": {"_target_": "nowhere.Net"}},
+        "needs metavision.backbones.Net, which can't be imported": {
+            "backbone": {"_target_": "metavision.backbones.Net"}
+        },
     }
     for message, nodes in calls.items():
         network = {**about["network"], "config": config | nodes}
@@ -258,6 +261,36 @@ def test_a_file_that_was_tampered_with(support: Path) -> None:
         Path("bad").write_bytes(content)
         with pytest.raises(InputError, match="no classifier, or damaged"):
             metavision.Classifier.load("bad")
+
+
+def test_a_file_has_nothing_imported_that_nobody_trusts(
+    protonet: Path, support: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from pathlib import Path\nfrom typing import NamedTuple\nfrom metavision.backbones.conv4 import Conv4\n"
+        "Path('imported').touch()\nclass Mine(Conv4): pass\nclass Pair(NamedTuple):\n    a: int\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = metavision.adapt(support, run=protonet, head="prototypes", device="cpu")
+    made.save("good")
+    about, tensors = file.read(Path("good"))
+    config = about["network"]["config"]
+    mine = {**config, "backbone": {**config["backbone"], "_target_": "nets.Mine"}}
+    kind = {"kind": "nets.Pair", "items": {"a": {"value": 1}}}
+    for name, changed in (
+        ("nets.Mine", {"network": {**about["network"], "config": mine}}),
+        ("nets.Pair", {"task": kind}),
+    ):
+        file.save(Path(name), {**about, **changed}, tensors)
+        with pytest.raises(InputError, match=f"needs {name}, which is not of this program; METAVISION_TRUST=nets"):
+            metavision.Classifier.load(name)
+    assert not Path("imported").exists()
+    monkeypatch.setenv("METAVISION_TRUST", "others,nets")
+    again = metavision.Classifier.load("nets.Mine", "cpu")
+    assert Path("imported").exists() and type(again.network.algorithm.backbone).__name__ == "Mine"
+    np.testing.assert_array_equal(probabilities(again), probabilities(made))
+    monkeypatch.delenv("METAVISION_TRUST")
+    metavision.Classifier.load("nets.Mine", "cpu")  # which is imported by now
 
 
 def test_images_of_another_size_are_refused(support: Path) -> None:

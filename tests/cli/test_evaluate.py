@@ -3,11 +3,15 @@
 import csv
 import json
 import shutil
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+from metavision.algorithms.protonet import ProtoNet
 from metavision.cli.__main__ import main
 from metavision.comparison.entries import found
 
@@ -47,6 +51,35 @@ def test_what_is_kept_of_an_evaluation() -> None:
     for key in ("track", "split_hash", "transductive", "normalisation", "calibration", "cost", "seed"):
         assert key in result
     assert result["cost"]["adapt_ms"] > 0 and result["cost"]["memory"] > 0
+
+
+def test_an_episode_without_finite_outputs_is_counted_and_spoils_no_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained("protonet")
+    solve, calls = ProtoNet.solve, count()
+
+    def diverging(self: ProtoNet, *words: Any) -> Tensor:
+        return solve(self, *words) * (float("nan") if next(calls) == 3 else 1)
+
+    whole, _ = evaluated(run, "episodes=8", "engine.mapping=loop")
+    with monkeypatch.context() as patched:
+        patched.setattr(ProtoNet, "solve", diverging)
+        result, folder = evaluated(run, "episodes=8", "engine.mapping=loop", "query=5")
+    said = "outputs were not finite in 1 of 8 episodes"
+    assert said in capsys.readouterr().out and result["not_finite"] == 1 and "not_finite" not in whole
+    assert result["calibration"]["ece"]["n"] == 7 and result["calibration"]["gap"]["half_width"] > 0
+
+    # An older record of such an evaluation has no figures there.
+    lost = {name: {"mean": None, "low": None, "high": None, "half_width": None} for name in ("ece", "gap", "brier")}
+    for record, words in ((result, said), (result | {"calibration": lost}, "calibration: not known")):
+        (folder / "result.json").write_text(json.dumps(record))
+        assert main(["evaluate", f"run={run}", "engine.threads=1", "episodes=8", "engine.mapping=loop", "query=5"]) == 0
+        shown = capsys.readouterr()
+        assert "this evaluation is finished" in shown.err and words in shown.out
+        assert main(["compare", str(folder), "out=page"]) == 0
+        page = Path("page/index.html").read_text()
+        assert "Reliability" in page and "Without 1 episode whose outputs were not finite" in page
 
 
 def test_maml_with_both_normalisations_and_other_steps() -> None:

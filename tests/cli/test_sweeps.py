@@ -193,6 +193,15 @@ def test_a_search_goes_on_to_its_number_of_trials_in_all(capsys: pytest.CaptureF
     assert len(jobs.read(sweep_of(out))) == 2
 
 
+def test_trials_that_a_kill_left_are_begun_again_however_few_run_at_once() -> None:
+    assert search(1, LR) == 0
+    begun = study(database())
+    for _ in range(5):
+        begun.ask(begun.trials[0].distributions)  # as a kill leaves those of n_jobs=5
+    assert search(6, LR) == 0
+    assert [trial.state.name for trial in study(database()).trials] == ["COMPLETE"] * 6
+
+
 def test_a_failed_trial_ends_no_search_and_seeds_are_averaged(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["episode.way=choice(5,5000)", "seed=0,1", "hydra.sweeper.sampler=random"]
     assert search(5, *words) == 2

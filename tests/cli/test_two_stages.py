@@ -1,5 +1,6 @@
 """Runs that begin from, or learn from, other runs; and what may not be put together."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +10,12 @@ import pytest
 import torch
 
 from metavision.cli.__main__ import main
+from metavision.cli.ancestry import ancestors
+from metavision.cli.results import overview, show
 from metavision.engine import checkpoint
+from metavision.errors import InputError
 from tests.cli.test_runs import rows
+from tests.conftest import toy_source
 
 SMALL = [
     "train",
@@ -87,6 +92,67 @@ def test_weights_that_know_the_test_classes_are_refused_and_others_leave_the_tra
     about = checkpoint.read(checkpoint.find(second)).about
     assert about["track"] == "external" and "of another set" in about["trained_on"]
     assert checkpoint.read(checkpoint.find(first)).about["track"] == "strict"
+
+
+def test_of_a_mixture_the_classes_that_all_splits_share_may_be_known_and_no_others() -> None:
+    first = trained("algo=protonet")
+    digits, birds = replace(toy_source(), name="digits", shared=True), replace(toy_source(), name="birds")
+    test = replace(
+        toy_source(classes=16),
+        keys=(*digits.class_keys, *birds.class_keys),
+        partly=digits.known,
+    )
+    sources = {"train": toy_source(), "val": toy_source(), "test": test}
+    config = {"init": str(with_classes_of(first, digits.class_hashes)), "algo": {}, "scaling": "unit"}
+    assert len(ancestors(config, sources)) == 1
+    with_classes_of(first, [*digits.class_hashes, *birds.class_hashes[:3]])
+    with pytest.raises(InputError, match="was trained on 3 classes of test"):
+        ancestors(config, sources)
+
+
+@pytest.mark.parametrize(("algo", "option"), [("protonet", "init"), ("rfs", "algo.teacher")])
+def test_a_run_says_that_what_it_began_from_is_another_by_now(
+    algo: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = trained(f"algo={algo}")
+    words = (f"algo={algo}", f"{option}={first}", "seed=0")
+    second = trained(*words, outputs="two")
+    result, another = (second / "result.json").read_text(), f"{option}={first} is another by now"
+    assert trained(*words, outputs="two") == second and another not in capsys.readouterr().err
+
+    assert main([*SMALL, "outputs=one", f"algo={algo}", "rerun=true"]) == 0
+    assert trained(*words, outputs="two") == second and another not in capsys.readouterr().err, "the same once more"
+
+    found = checkpoint.read(checkpoint.find(first))
+    moved = {name: t + 0.01 for name, t in found.meta.params.items()}
+    checkpoint.save(checkpoint.find(first), replace(found, meta=found.meta._replace(params=moved)))
+    assert trained(*words, outputs="two") == second
+    assert f"{another} than this run began from; rerun=true runs it afresh" in capsys.readouterr().err
+    assert (second / "result.json").read_text() == result
+
+    # Half a run of each would be neither.
+    (second / "DONE").unlink()
+    assert main([*SMALL, "outputs=two", *words]) == 2
+    assert another in capsys.readouterr().err.splitlines()[-1]
+    assert main([*SMALL, "outputs=two", *words, "rerun=true"]) == 0
+    assert trained(*words, outputs="two") == second and another not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_begins_elsewhere_is_not_called_untrained(capsys: pytest.CaptureFixture[str]) -> None:
+    first = trained("algo=protonet", "references=[untrained]")
+    assert "the same, untrained" in capsys.readouterr().out
+    second = trained("algo=protonet", f"init={first}", "references=[untrained]", outputs="two")
+    said = capsys.readouterr().out
+    assert "the same, before training" in said and "untrained" not in said
+    one, two = (json.loads((run / "result.json").read_text()) for run in (first, second))
+    assert one["init"] is None and two["init"] == str(first)
+    overview([one], [""], [])
+    assert "minus untrained" in capsys.readouterr().out
+    overview([one, two], ["", ""], [])
+    assert "minus before training" in capsys.readouterr().out
+    del one["init"]  # an older record does not say
+    show(one, first)
+    assert "the same, before training" in capsys.readouterr().out
 
 
 def test_an_unfinished_run_is_no_beginning(error: Error) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from metavision.cli.__main__ import main
 from metavision.comparison.entries import found
-from metavision.comparison.figures import against, parallel
+from metavision.comparison.figures import against, by_class, parallel
 from metavision.comparison.groups import grouped
 from metavision.comparison.pairs import paired
 from metavision.comparison.view import View
@@ -340,6 +340,22 @@ def test_runs_without_an_error_can_be_shown() -> None:
         arrays["confusion"] = np.broadcast_to(QUERY * np.eye(WAY, dtype=np.uint16), (N, WAY, WAY))
         np.savez(place / "episodes.npz", **arrays)
     assert main(["compare", "outputs"]) == 0
+
+
+def rewritten(place: Path, **arrays: np.ndarray) -> Path:
+    """A run with other arrays."""
+    with np.load(place / "episodes.npz") as file:
+        kept = dict(file)
+    np.savez(place / "episodes.npz", **{**kept, **arrays})
+    return place
+
+
+def test_a_class_that_was_met_once_has_no_whisker() -> None:
+    classes = np.random.default_rng(0).random((N, len(CLASSES) - 1)).argsort(1)[:, :WAY]
+    classes[7, 0] = CLASSES.index("yak")
+    (figure,) = by_class(view(rewritten(run("a-made-1"), classes=classes)))
+    assert figure.svg.count("<circle") == len(CLASSES) and "nan" not in figure.svg
+    assert figure.svg.count("whisker") == len(CLASSES) - 1 and re.search(r"A yak: recall [\d.]+, precision", figure.svg)
 
 
 def test_settings_that_are_pooled_are_no_sample_of_anything() -> None:

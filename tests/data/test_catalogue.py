@@ -176,6 +176,10 @@ def test_mini_imagenet_of_vinyals(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("METAVISION_CACHE", str(tmp_path / "other"))
     with pytest.raises(InputError, match=r"1 of the images listed in .* missing, such as n01930112_2.png"):
         MiniImageNetVinyals(root=str(tmp_path)).source("test")
+    for damage in (b"filename,class\n\xff\xfe,cat\n", b"filename,class\n" + b"a" * 200_000 + b",cat\n"):
+        (home / "test.csv").write_bytes(damage)
+        with pytest.raises(InputError, match=r"test.csv can't be read as a CSV in UTF-8"):
+            MiniImageNetVinyals(root=str(tmp_path)).source("test")
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])
@@ -417,6 +421,18 @@ def test_aircraft(layout: str, tmp_path: Path) -> None:
     ours = images_of(data, "test", "Boeing 737-200")
     np.testing.assert_array_equal(ours, [pixels(2, size=84), pixels(4, size=84)])
     np.testing.assert_array_equal(ours[1], np.asarray(peer[1][0]))
+
+
+@pytest.mark.parametrize("layout", ["folder", "archive"])
+def test_a_damaged_list_of_aircraft_is_named(layout: str, tmp_path: Path) -> None:
+    root = "fgvc-aircraft-2013b/data"
+    files = {f"{root}/images/0000001.jpg": png(pixels(1)), f"{root}/images_variant_test.txt": b"0000001 A3\xff\n"}
+    if layout == "folder":
+        as_folder(files, tmp_path)
+    else:
+        as_tar(files, tmp_path / "aircraft" / "fgvc-aircraft-2013b.tar.gz")
+    with pytest.raises(InputError, match=r"images_variant_test.txt of .* can't be read as text: "):
+        Aircraft(root=str(tmp_path), download=False).source("test")
 
 
 @pytest.mark.parametrize("layout", ["folder", "tgz"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from metavision.data.minibatches import Minibatches
 from metavision.data.resident import resident
 from metavision.data.scaling import UNIT, Scaling
 from metavision.data.source import Source
+from metavision.data.sources.mixture import Mixture
 from metavision.data.spec import EpisodeSpec
 from metavision.errors import InputError
 from tests.conftest import toy_source
@@ -301,6 +302,39 @@ def test_classes_in_two_splits_are_refused() -> None:
     with pytest.raises(InputError, match="8 classes of toy are in train and in test, such as toy:class 0"):
         disjoint({"train": train, "test": test})
     disjoint({"train": replace(train, shared=True), "test": replace(test, shared=True)})
+
+
+class Parted(NamedTuple):
+    """A data set of given sources."""
+
+    sources: dict[str, Source]
+    shape: tuple[int, int, int] = (1, 8, 8)
+
+    def source(self, split: str) -> Source:
+        return self.sources[split]
+
+
+def mixed(**others: tuple[str, str]) -> dict[str, Source]:
+    """Training and test of a set that is split by images, mixed with others by their names in either."""
+    digits = replace(toy_source(), name="digits", shared=True)
+    parts = {"digits": Parted({"train": digits, "test": digits})}
+    for part, (train, test) in others.items():
+        parts[part] = Parted({"train": replace(toy_source(), name=train), "test": replace(toy_source(), name=test)})
+    mixture = Mixture(parts=parts)
+    return {split: mixture.source(split) for split in ("train", "test")}
+
+
+def test_what_one_part_shares_switches_off_no_check_of_the_others() -> None:
+    disjoint(mixed(birds=("jays", "owls")))
+    with pytest.raises(InputError, match="8 classes of mixture are in train and in test, such as birds:class 0"):
+        disjoint(mixed(birds=("birds", "birds")))
+    with pytest.raises(InputError, match="such as birds:class 0"):
+        disjoint(mixed(birds=("jays", "birds"), others=("birds", "owls")))
+    with pytest.raises(InputError, match="such as digits:class 0"):  # new to a part, and not to the network
+        disjoint(mixed(letters=("letters", "digits")))
+    test = mixed(birds=("jays", "owls"))["test"]
+    assert not test.shared and test.new_hashes == replace(toy_source(), name="owls").class_hashes
+    assert mixed()["test"].shared and mixed()["test"].new_hashes == []
 
 
 def test_an_epoch_of_minibatches_shows_every_image_once() -> None:

@@ -91,6 +91,11 @@ def test_features_are_a_map_as_announced(name: str, shape: tuple[int, int, int])
     assert math.prod(made.map) == made.features
 
 
+def test_a_stride_takes_a_shortcut_of_its_own_where_channels_stay_as_many() -> None:
+    made = backbone("backbone=wrn28 backbone.depth=10 backbone.width=1 backbone.stride=2", (3, 32, 32))
+    assert made(torch.rand(2, 3, 32, 32)).shape == (2, 64)
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", NAMES)
 def test_inner_loops_run_on_every_backbone_mapped_or_not(name: str) -> None:

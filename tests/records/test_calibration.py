@@ -73,6 +73,16 @@ def test_true_probabilities_are_calibrated_and_sharpened_ones_are_too_sure() -> 
     assert all(point["confidence"] > point["accuracy"] for point in sharp["reliability"][-5:])
 
 
+def test_a_task_whose_logits_are_not_finite_is_left_out() -> None:
+    logits, y = answers(2.0)
+    plain = figures(2.0)
+    spoilt = torch.cat([logits, logits[:2]])
+    spoilt[N, 3, 1], spoilt[N + 1] = torch.inf, torch.nan
+    found = details(spoilt, torch.cat([y, y[:2]]))
+    assert calibration(found["bins"], found["brier"], np.random.default_rng(0)) == plain
+    assert calibration(found["bins"][N:], found["brier"][N:], np.random.default_rng(0)) == {}
+
+
 @pytest.mark.parametrize(("off", "n"), [(0.0, 100), (0.0, 600), (0.02, 600), (0.08, 100)])
 def test_the_interval_of_the_error_covers_it_even_at_none(off: float, n: int) -> None:
     """Answers that are `off` less often right than they are sure; episodes are hard or easy."""

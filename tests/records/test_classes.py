@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from metavision.records.classes import Confusion, by_class, over_classes
-from metavision.records.statistics import estimate
+from metavision.records.statistics import estimate, ratio
 
 
 def simulated(
@@ -53,6 +53,47 @@ def test_intervals_of_a_class_are_those_of_a_bootstrap_over_episodes() -> None:
     rows = by_class(confusion, tuple("abcdef"))
     ours = [[row[name]["half_width"] for name in ("precision", "recall", "f1")] for row in rows]
     np.testing.assert_allclose(ours, 1.97 * np.std(draws, 0), rtol=0.15)
+
+
+def test_the_interval_of_a_class_met_in_few_episodes_holds_its_figure_on_many() -> None:
+    """Of 20 classes and 12 episodes, a class is in 3 on average; over all 12, as if it had been in each, 66 of 100."""
+    rng = np.random.default_rng(8)
+    centres, names, figures = (
+        1.1 * rng.normal(size=(20, 6)),
+        tuple("abcdefghijklmnopqrst"),
+        ("precision", "recall", "f1"),
+    )
+    truth = {row["class"]: row for row in by_class(simulated(rng, 20, 5, 20000, 15, centres), names)}
+    covered: dict[str, list[bool]] = {name: [] for name in figures}
+    for _ in range(300):
+        for row in by_class(simulated(rng, 20, 5, 12, 15, centres), names):
+            for name in figures:
+                if np.isfinite(row[name]["half_width"]):
+                    off = row[name]["mean"] - truth[row["class"]][name]["mean"]
+                    covered[name].append(abs(off) <= row[name]["half_width"])
+    assert all(0.9 <= np.mean(found) <= 0.97 for found in covered.values()), {k: np.mean(v) for k, v in covered.items()}
+
+
+def test_an_interval_is_that_of_the_episodes_a_class_was_in_and_of_one_episode_there_is_none() -> None:
+    confusion = simulated(np.random.default_rng(9), 30, 3, 25)
+    rows = by_class(confusion, tuple(map(str, range(30))))
+    right, asked = np.diagonal(confusion.counts, axis1=1, axis2=2), confusion.counts.sum(2)
+    met = []
+    for row in rows:
+        there = confusion.classes == int(row["class"])
+        slow = ratio(right[there], asked[there], "episodes")
+        met.append(int(there.sum()))
+        assert row["recall"] == pytest.approx(slow.as_dict(), nan_ok=True)
+        assert row["recall"]["n"] == met[-1] and np.isnan(row["recall"]["half_width"]) == (met[-1] == 1)
+    assert min(met) == 1 < max(met)
+
+
+def test_an_episode_without_an_answer_tells_nothing_of_precision() -> None:
+    """Class a is in both episodes, and the answer of queries in the first alone, of which two of three are its own."""
+    counts = np.array([[[2, 0], [1, 1]], [[0, 2], [0, 2]]])
+    (a, _) = by_class(Confusion(counts, np.array([[0, 1], [0, 1]]), 2), ("a", "b"))
+    assert a["precision"]["mean"] == pytest.approx(2 / 3) and np.isnan(a["precision"]["half_width"])
+    assert a["recall"]["mean"] == 0.5 and np.isfinite(a["recall"]["half_width"])
 
 
 def of_several_ways(

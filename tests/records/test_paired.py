@@ -47,6 +47,14 @@ def test_equal_runs_are_not_told_apart() -> None:
     assert verdict(found, found.p) == "not distinguished"
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_where_an_episode_has_no_finite_figure_nothing_is_told_apart(seeds: int) -> None:
+    a, b = np.random.default_rng(0).normal([[[1.0]], [[0.0]]], 1, (2, seeds, 50))
+    a[0, 7] = np.nan
+    found = difference(a, b, np.random.default_rng(1))
+    assert found.p == 1 and verdict(found, found.p) == "not distinguished"
+
+
 def test_the_test_holds_its_level() -> None:
     rng = np.random.default_rng(2)
     d = np.stack([a - b for a, b in (episodes(rng, 100, 0.0) for _ in range(4000))])

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from metavision.records.selection import Best
-from metavision.records.statistics import estimate
+from metavision.records.statistics import Estimate, estimate, figure
 
 
 def test_it_is_the_t_interval() -> None:
@@ -23,6 +23,13 @@ def test_it_covers_the_truth_in_95_of_100() -> None:
 
 def test_one_value_has_no_interval() -> None:
     assert np.isnan(estimate(np.ones(1), "episodes").half_width)
+
+
+def test_what_is_not_finite_is_not_known() -> None:
+    for unknown in (float("nan"), float("inf"), None):  # a record has null in its place
+        assert figure(unknown, "accuracy", signed=True) == "not known"
+        assert Estimate(unknown, unknown, 5, "episodes").text("mse") == "not known"  # type: ignore[arg-type]
+    assert Estimate(0.5, float("nan"), 1, "episodes").text("accuracy") == "50.00 ± not known %"
 
 
 def test_best_keeps_the_first_of_equals() -> None:

@@ -1,6 +1,5 @@
 """A user's own images: a folder for each class, with or without split folders, or a CSV of files and classes."""
 
-import csv
 import hashlib
 import os
 import unicodedata
@@ -15,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from metavision.data.decode import SUFFIXES
 from metavision.data.files import Files, hidden, open_files
 from metavision.data.imageset import SPLITS, Card, ImageSet, Layout, Members, by_class, by_lists, unseen
-from metavision.data.listing import Listing, of_classes
+from metavision.data.listing import Listing, csv_rows, of_classes
 from metavision.data.pack import Pack
 from metavision.errors import InputError
 from metavision.seeds import seed
@@ -170,23 +169,14 @@ def _common(folders: list[str]) -> str:
     return f"{first}/" if first and first.lower() not in SPELLINGS and all("/" in folder for folder in folders) else ""
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """The lines of a CSV, its header too."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} can't be read as a CSV in UTF-8: {error}") from error
-
-
 def _listed(path: Path) -> Iterator[Path]:
     """The files that a CSV names, of those that are there."""
-    yield from (image for row in _rows(path)[1:] if (image := path.parent / row[0]).is_file())
+    yield from (image for row in csv_rows(path)[1:] if (image := path.parent / row[0]).is_file())
 
 
 def of_csv(path: Path) -> Listing:
     """The images that a CSV lists."""
-    rows = _rows(path)
+    rows = csv_rows(path)
     files = open_files(path.parent)
     there = set(files.names())
     by_name: dict[str, list[str]] = defaultdict(list)

@@ -1,6 +1,5 @@
 """mini-ImageNet: 100 classes of ImageNet, 600 images each, in the two splits that go by this name."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from metavision.data.download import Archive
 from metavision.data.files import open_files
 from metavision.data.imageset import SPLITS, Card, ImageSet, Layout, Members, by_lists, frozen
 from metavision.data.layouts import WNID, archives, named, numbered, pickled, tree
-from metavision.data.listing import Listing, of_files
+from metavision.data.listing import Listing, csv_rows, of_files
 from metavision.data.pack import Pack
 from metavision.errors import InputError
 
@@ -101,8 +100,7 @@ def _listed(place: Path, lists: list[Path]) -> Listing:
     """The images that the lists name; ImageNet has others of the same classes."""
     wanted: dict[str, str] = {}
     for path in lists:
-        with path.open(newline="", encoding="utf-8") as file:
-            wanted |= {row[0]: row[1] for row in list(csv.reader(file))[1:] if len(row) >= 2}
+        wanted |= {row[0]: row[1] for row in csv_rows(path)[1:] if len(row) >= 2}
     files = open_files(place)
     names = [name for name in files.names() if name.rpartition("/")[2] in wanted]
     if len(names) < len(wanted):

@@ -1,6 +1,6 @@
 """Several data sets as one, every episode from one of them: training across domains, or testing on all at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -57,7 +57,8 @@ class Mixture:
             groups=tuple(part for part, source in found.items() for _ in source.classes),
             keys=tuple(key for source in sources for key in source.class_keys),
             mixed=True,
-            shared=any(source.shared for source in sources),
+            shared=all(source.shared for source in sources),
+            partly=_known(sources),
         )
 
     def _sources(self, split: str) -> dict[str, Source]:
@@ -70,3 +71,9 @@ class Mixture:
         if not found:
             raise NoSplit("; ".join(refusals))
         return found
+
+
+def _known(sources: Sequence[Source]) -> frozenset[str]:
+    """Keys of the classes that are the same in all splits, of all parts that have them."""
+    new = {key for source in sources for key in source.class_keys if key not in source.known}
+    return frozenset().union(*(source.known for source in sources)) - new

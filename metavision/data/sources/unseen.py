@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from metavision.data.download import Archive
-from metavision.data.files import Content, Files, open_files
+from metavision.data.files import Content, open_files
 from metavision.data.imageset import Card, ImageSet, Layout, Members, by_class, unseen
 from metavision.data.layouts import archives, named, tree
 from metavision.data.listing import Listing, of_classes
@@ -178,8 +178,8 @@ def _aircraft(place: Path) -> Listing:
         name for name in names if name.rpartition("/")[2] in ("images_variant_trainval.txt", "images_variant_test.txt")
     ]
     variant: dict[str, str] = {}
-    for content in _texts(files, lists):
-        for line in content.decode().splitlines():
+    for i, content in files.read(lists):
+        for line in _text(content, f"{lists[i]} of {place}").splitlines():
             image, _, name = line.partition(" ")
             variant[image] = name.strip()
     by_variant: dict[str, list[str]] = {}
@@ -190,8 +190,11 @@ def _aircraft(place: Path) -> Listing:
     return of_classes(files, by_variant)
 
 
-def _texts(files: Files, names: list[str]) -> Iterator[bytes]:
-    return (content if isinstance(content, bytes) else content.read_bytes() for _, content in files.read(names))
+def _text(content: Content, name: str) -> str:
+    try:
+        return (content if isinstance(content, bytes) else content.read_bytes()).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name} can't be read as text: {error}") from error
 
 
 def _flowers(pictures: Path, labels: Path) -> Listing:
