@@ -163,6 +163,16 @@ def test_of_a_metric_that_is_better_when_small_the_smaller_is_better() -> None:
     assert v.order == [0, 1]
 
 
+def test_what_has_no_finite_mean_is_last() -> None:
+    folders = [run(f"{name}-made-{name}", level=level) for name, level in zip("abc", (0.6, 0.7, 0.8), strict=True)]
+    for folder, lost in zip(folders, (np.inf, np.nan, 0), strict=True):
+        arrays = dict(np.load(folder / "episodes.npz"))
+        arrays["loss"][0] += lost
+        np.savez(folder / "episodes.npz", **arrays)
+    assert view(*folders, metric="loss").order[0] == 2
+    assert view(*reversed(folders), metric="loss").order[0] == 0
+
+
 def test_a_network_that_was_scored_twice_is_no_second_seed() -> None:
     place = run("a-made-1")
     for identity in ("aaaa", "bbbb"):
