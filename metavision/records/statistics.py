@@ -60,7 +60,8 @@ def figure(value: float | None, metric: str, *, signed: bool = False) -> str:
 def estimate(values: np.ndarray, resampled: str) -> Estimate:
     """Mean and t-interval of values (n,): mean +- t_{.975, n-1} s / sqrt(n)."""
     n = len(values)
-    error = float(np.std(values, ddof=1)) / n**0.5 if n > 1 else float("nan")
+    with np.errstate(invalid="ignore"):  # an infinite value leaves no interval, and no warning
+        error = float(np.std(values, ddof=1)) / n**0.5 if n > 1 else float("nan")
     return interval(float(np.mean(values)), error, n - 1, n, resampled)
 
 
