@@ -11,7 +11,11 @@ import torch
 from metavision.adapters import easyfsl, learn2learn
 from metavision.bench import data, tables
 from metavision.bench.timing import interleaved
+from metavision.data.ahead import BLOCK
+from metavision.data.episodes import Draw, EpisodeSampler
+from metavision.data.spec import EpisodeSpec
 from metavision.errors import InputError
+from tests.conftest import toy_source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (80, 6, 6, 3), dtype=np.uint8)
 LABELS = [i // 10 for i in range(80)]
@@ -47,6 +51,22 @@ def test_rows_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows:
         assert row["metavision ms"] > 0
         assert row["missing"] or row["ratio"] > 0
+
+
+def test_every_call_of_ours_draws_its_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    class Counting(EpisodeSampler):
+        def __getitem__(self, i: Any) -> Draw:
+            drawn.append(len(i))
+            return super().__getitem__(i)
+
+    monkeypatch.setattr(data, "EpisodeSampler", Counting)
+    monkeypatch.setattr(data, "SPEC", EpisodeSpec(3, 2, 3))
+    work = data._ours(toy_source(), torch.device("cpu"), None, None)
+    for calls in (1, 2, 3):
+        work()
+        assert drawn == [BLOCK] * calls
 
 
 def test_a_row_without_peers_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
