@@ -35,8 +35,9 @@ def tuned(
     """
 
     def measured() -> dict[str, Any]:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            seconds = _measured(candidates(), step, clock)
+        started = torch.cuda.is_initialized()  # a run on a CPU does not start CUDA, nor one on a GPU the others
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if started else []):
+            seconds = timed(candidates(), step, clock)
         fastest = min(seconds, key=lambda mapper: seconds[mapper])
         figures = "; ".join(f"{mapper} {1e3 * taken:.0f} ms" for mapper, taken in seconds.items())
         return {"fastest": asdict(fastest), "figures": figures}
@@ -48,7 +49,7 @@ def tuned(
     return fastest
 
 
-def _measured(candidates: Sequence[Mapper], step: Step, clock: Clock) -> dict[Mapper, float]:
+def timed(candidates: Sequence[Mapper], step: Step, clock: Clock = time.perf_counter) -> dict[Mapper, float]:
     """Least seconds of a step by each mapper, over rounds in which they take turns, after one to warm up.
 
     The least, since what else runs on a machine can only add to it. One that is far behind falls out.
