@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from metavision import trees
+from metavision.bench import memory
 from metavision.data.augment.base import Compose
 from metavision.data.augment.colour import ColorJitter
 from metavision.data.augment.crop import RandomCrop
@@ -112,3 +113,24 @@ def test_augmented_episodes_are_the_same_on_any_device() -> None:
     for ours, theirs in zip(batches[0][:2], batches[1][:2], strict=True):
         torch.testing.assert_close(theirs.x.cpu(), ours.x, atol=1e-6, rtol=0)
         assert torch.equal(theirs.y.cpu(), ours.y)
+
+
+def test_peak_memory_is_that_of_the_work_and_of_what_a_recording_keeps() -> None:
+    """Not that of the algorithms which cuDNN tries in a first call."""
+    x, replayed = torch.ones(2**24, dtype=torch.float32, device=CUDA), Replayed()
+
+    def work(x: torch.Tensor) -> torch.Tensor:
+        return (x + 1) * (x + 2)
+
+    tried: list[torch.Tensor] = []
+
+    def first_more() -> torch.Tensor:
+        if not tried:
+            tried.append(torch.ones(2**27, device=CUDA)[:1].clone())
+        return work(x)
+
+    plain = memory.growth(lambda: work(x), CUDA)
+    assert plain == pytest.approx(3 * 2**26, rel=0.1)
+    assert memory.growth(first_more, CUDA) == pytest.approx(plain, rel=0.1)
+    recorded = memory.growth(lambda: replayed(work, x, "work"), CUDA)
+    assert recorded is not None and recorded >= plain

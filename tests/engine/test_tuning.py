@@ -110,6 +110,18 @@ def test_what_does_not_fit_or_cannot_be_captured_falls_out() -> None:
         Machine({LOOP: 1.0, TWO: 1.0}, {LAST: ZeroDivisionError()}).tuned({"c": 1})
 
 
+def test_what_fits_no_more_beside_what_others_have_recorded_falls_out() -> None:
+    machine = Machine({LOOP: 1.0, LAST: 1.2, TWO: 1.3})
+
+    def step(mapper: Mapper) -> None:
+        if mapper == LAST and machine.steps[LAST] == 2:
+            raise torch.OutOfMemoryError("full")
+        machine.step(mapper)
+
+    assert tuned({"full": 1}, lambda: ALL, step, lambda: machine.now) == LOOP
+    assert machine.steps == {LOOP: 1 + ROUNDS, LAST: 2, TWO: 1 + ROUNDS}
+
+
 def test_it_leaves_no_trace_in_the_random_state() -> None:
     state = torch.random.get_rng_state()
     Machine(dict.fromkeys(ALL, 1.0)).tuned()
