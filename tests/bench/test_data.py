@@ -83,12 +83,16 @@ def test_a_row_without_peers_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> No
     json.dumps(row, allow_nan=False)
 
 
-def test_contenders_take_turns() -> None:
+def test_contenders_take_turns_and_the_median_counts() -> None:
     calls: list[str] = []
+    taken, now = {"a": [50, 9, 2, 1], "b": [50, 3, 3, 30]}, [0.0]
 
     def contender(name: str) -> Callable[[], None]:
-        return lambda: calls.append(name)
+        def work() -> None:
+            now[0] += taken[name][calls.count(name)]
+            calls.append(name)
 
-    now = iter(range(100))
-    seconds = interleaved({"a": contender("a"), "b": contender("b")}, 3, lambda: float(next(now)))
-    assert calls == ["a", "b"] * 4 and seconds == {"a": 1.0, "b": 1.0}
+        return work
+
+    seconds = interleaved({"a": contender("a"), "b": contender("b")}, 3, lambda: now[0])
+    assert calls == ["a", "b"] * 4 and seconds == {"a": 2.0, "b": 3.0}

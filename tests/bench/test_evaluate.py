@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("easyfsl")
 
-from metavision.bench import evaluate, timing
+from metavision.bench import evaluate
 from metavision.data.batches import Episodes
 from metavision.data.episodes import EpisodeSampler
 from metavision.data.images import Images
@@ -29,8 +29,3 @@ def test_both_give_the_same_accuracies(monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows:
         assert row["largest difference"] < 1e-6 and row["episodes"] == 30
         assert row["ratio"] == pytest.approx(row["easyfsl ms"] / row["metavision ms"])
-
-
-def test_seconds_are_medians_of_turns() -> None:
-    ticks = iter(range(100))
-    assert timing.interleaved({"a": lambda: None, "b": lambda: None}, 3, lambda: float(next(ticks))) == {"a": 1, "b": 1}
