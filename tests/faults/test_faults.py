@@ -545,9 +545,10 @@ def test_wherever_it_is_killed_the_best_checkpoint_is_of_the_step_that_was_selec
         assert checkpoint.read(world.checkpoint("best")).step == about["best"]["step"]
         begun(recorder, step)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", dies)
-        world.train()
+        with pytest.raises(Killed):
+            world.train()
     monkeypatch.setattr(Recorder, "started", started)
     assert world.train() == 0
     assert_same(world, whole)
