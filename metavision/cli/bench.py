@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +157,13 @@ def _turns(given: argparse.Namespace) -> Report:
         "ceiling": ceiling,
     }
 
-    def drawn(rows: list[Row]) -> None:
+    def drawn(rows: list[Row], path: Path) -> None:
         from metavision.bench import chart
 
         below = f"{on}; float32, medians of {given.rounds} rounds of {clock}; meta-gradients are equal"
-        chart.draw(rows, "Speed of a meta-gradient", below, picture)
+        chart.draw(rows, "Speed of a meta-gradient", below, path)
 
-    report = _measured(given, about, turns.rows(works, plan, ceiling), drawn if picture else None)
+    report = _measured(given, about, turns.rows(works, plan, ceiling), picture and partial(drawn, path=picture))
     for table in tables.turns(report["rows"]):
         stdout.print(table)
     best = f"{ceiling['flops'] / 1e9:.0f} GFLOP/s in a product of matrices, {ceiling['bytes'] / 1e9:.0f} GB/s in a copy"
