@@ -3,13 +3,13 @@
 Prints for every work, and by each mapping, the milliseconds that a task takes; a word of a work's name chooses some.
 """
 
-import os
 import sys
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 import time
 from functools import partial
+
+from metavision.cli import process  # noqa: F401 - before torch
+
+# isort: split
 
 import torch
 
@@ -25,6 +25,7 @@ TOGETHER = [Mapper("vmap", chunk, explicit=explicit) for explicit in (False, Tru
 
 def main() -> None:
     place = device.resolve("auto")
+    device.configure("fp32", deterministic=False, threads=None)
     print(f"{device.name(place)}, {torch.get_num_threads()} threads, torch {torch.__version__}, {TASKS} tasks")
     mappers = [*LOOPS, *TOGETHER, *([Mapper("graph", TASKS)] if place.type == "cuda" else [])]
     for work in TRAIN:

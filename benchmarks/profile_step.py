@@ -19,27 +19,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metavision.cli import process  # noqa: F401 - before torch
+
+# isort: split
+
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import metavision.cli.process  # noqa: F401 - before torch
 from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.algorithms.maml import MAML
 from metavision.algorithms.protonet import ProtoNet
 from metavision.backbones.conv4 import Conv4
-from metavision.bench.cost import FORMULAS
-from metavision.bench.timing import interleaved
+from metavision.bench.contenders import of_a_step
+from metavision.bench.cost import COPIED, FORMULAS, SIDE, ceiling
+from metavision.bench.hardware import hardware
+from metavision.cli.guard import guarded
 from metavision.cli.parser import Parser
 from metavision.engine import checkpoint, device
-from metavision.engine.fitting import Wanted, fitted
-from metavision.engine.mapping import Mapper
+from metavision.engine.fitting import Wanted
 from metavision.problems.classification import Classification
 from metavision.records.provenance import provenance
 from metavision.rules.sgd import SGD
 from metavision.seeds import generator
-from metavision.types import Episode, Examples, Meta
+from metavision.types import Episode, Examples
 
 REST, OVERHEAD = "other operations", "Python, dispatch, autograd"
 KINDS = {  # by a part of an operation's name; the first that fits
@@ -112,12 +116,6 @@ def batch(step: Step, place: torch.device) -> Episode:
         return Examples(torch.rand(step.tasks, 5 * each, *step.shape, device=place), y)
 
     return Episode(examples(step.shot), examples(step.query))
-
-
-def mapper(step: Step, meta: Meta, tasks: Episode) -> Mapper:
-    """As a run's, by default settings."""
-    one = trees.index(tasks, slice(0, 1))
-    return fitted(step.algorithm, meta, one, Wanted(), train=True)
 
 
 @dataclass
@@ -195,35 +193,6 @@ def seconds(once: Callable[[], None], labels: Labels, place: torch.device) -> di
     return dict(found)
 
 
-def ceiling(place: torch.device, *, tiny: bool) -> tuple[float, float]:
-    """FLOP/s of a large matrix product and bytes/s, read and written, of a large copy, both in float32."""
-    side, numbers = (256, 2**20) if tiny else (2048, 2**26)
-    if place.type == "cuda":
-        side, numbers = 4 * side, 4 * numbers
-    a, x = torch.rand(side, side, device=place), torch.rand(numbers, device=place)
-    out, copy = torch.empty_like(a), torch.empty_like(x)
-    taken = interleaved(
-        {
-            "product": synchronised(lambda: torch.mm(a, a, out=out), place),
-            "copy": synchronised(lambda: copy.copy_(x), place),
-        },
-        ROUNDS,
-        clock(place),
-    )
-    return 2 * side**3 / taken["product"], 2 * 4 * numbers / taken["copy"]
-
-
-def synchronised(work: Callable[[], Any], place: torch.device) -> Callable[[], None]:
-    """The same, done when it returns."""
-
-    def wait() -> None:
-        work()
-        if place.type == "cuda":
-            torch.cuda.synchronize()
-
-    return wait
-
-
 def clock(place: torch.device) -> Callable[[], float]:
     """On a CPU the processor's, which other processes do not move."""
     return time.perf_counter if place.type == "cuda" else time.process_time
@@ -232,9 +201,17 @@ def clock(place: torch.device) -> Callable[[], float]:
 def row(name: str, step: Step, place: torch.device, flops: float, bandwidth: float) -> dict[str, Any]:
     """The figures of a step, in milliseconds."""
     meta = checkpoint.to(step.algorithm.init(generator("profile")), place)
-    tasks = trees.to(batch(step, place), place)
-    how = mapper(step, meta, tasks)
-    once = synchronised(lambda: step.algorithm.meta_grad(meta, tasks, how), place)
+    tasks = batch(step, place)
+    how = of_a_step(step.algorithm, meta, tasks, Wanted())
+
+    def once() -> None:
+        how.meta_grad(step.algorithm, meta, tasks)
+        device.wait(place)
+
+    def seen() -> None:  # operation by operation, where a graph is one launch
+        step.algorithm.meta_grad(meta, tasks, how)
+        device.wait(place)
+
     once()
     whole = []
     for _ in range(ROUNDS):
@@ -243,9 +220,9 @@ def row(name: str, step: Step, place: torch.device, flops: float, bandwidth: flo
         whole.append(clock(place)() - begun)
     labels = Labels()
     with labels:
-        once()  # to warm up, and to count
+        seen()  # to warm up, and to count
     work = dict(labels.work)
-    taken, kinds = seconds(once, labels, place), []
+    taken, kinds = seconds(seen, labels, place), []
     for label in [*KINDS, REST]:
         if label in work:
             each = work[label]
@@ -269,7 +246,8 @@ def main() -> int:
     given = parser.parse_args()
     place = device.resolve(given.device)
     device.configure("fp32", deterministic=False, threads=1)
-    flops, bandwidth = ceiling(place, tiny=given.tiny)
+    best = ceiling(place, *((256, 2**20) if given.tiny else (SIDE, COPIED)))
+    flops, bandwidth = best["flops"], best["bytes"]
     rows = []
     for name, step in steps(tiny=given.tiny).items():
         rows.append(row(name, step, place, flops, bandwidth))
@@ -278,7 +256,7 @@ def main() -> int:
             print(f"  {each['kind']:<32}{each['ms']:9.1f} ms  {100 * each['ms'] / rows[-1]['ms']:5.1f} %", flush=True)
     origin = provenance()
     report = {
-        "device": device.name(place) if place.type == "cuda" else processor(),
+        "device": hardware(place, 1),
         "ceiling": {"gflop_per_second": flops / 1e9, "gb_per_second": bandwidth / 1e9},
         "origin": {key: origin[key] for key in ("metavision", "code", "python", "packages", "processors")},
         "rows": rows,
@@ -292,15 +270,5 @@ def main() -> int:
     return 0
 
 
-def processor() -> str:
-    """The CPU's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "cpu"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'CPU'}, one thread"
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(guarded(main))

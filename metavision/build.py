@@ -264,10 +264,14 @@ def minibatches(
     return Minibatches(source, images, config["batch"], seed=seed, augmentation=augment.batch)
 
 
+def _varied(tasks: Tasks) -> bool:
+    """Whether the shapes of batches differ, each padded to its own largest episode."""
+    return isinstance(tasks, Episodes) and tasks.spec.padded
+
+
 def _sample(tasks: Tasks) -> Any:
     """A batch of one task, padded as in a batch of many, where sizes vary."""
-    varied = isinstance(tasks, Episodes) and tasks.spec.padded
-    return trees.index(tasks.batch(range(TASKS_AT_ONCE)), slice(0, 1)) if varied else tasks.batch([0])
+    return trees.index(tasks.batch(range(TASKS_AT_ONCE)), slice(0, 1)) if _varied(tasks) else tasks.batch([0])
 
 
 def wanted(config: Config) -> Wanted:
@@ -297,10 +301,12 @@ def train_mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, b
     asked, sample, many = wanted(config), _sample(tasks), config["episode"]["meta_batch"]
     if (kept := _continued(begun, asked, tasks.device)) is not None:
         return kept
+    varied = _varied(tasks)
     if asked.mapping != "auto" or config["budget"]["steps"] < REPAYS or not meta.params:
-        return fitted(learner, meta, sample, asked, train=True)
+        return fitted(learner, meta, sample, asked, train=True, varied=varied)
     share = math.ceil(many / ranks.count())  # of the first process, which measures
-    some = tasks.batch(range(min(share, MOST_TIMED) if tasks.device.type == "cpu" else share))
+    timed = min(share, MOST_TIMED) if tasks.device.type == "cpu" else share
+    some = tasks.batch(range(timed))
 
     def step(by: Mapper) -> None:
         by.meta_grad(learner.at(0.0), meta, some)
@@ -311,10 +317,11 @@ def train_mapper(config: Config, learner: Algorithm, meta: Meta, tasks: Tasks, b
         "torch": torch.__version__,
         "code": code(),
         "threads": torch.get_num_threads(),
+        "tasks": timed,
         "shapes": [list(tensor.shape) for tensor in trees.tensors(sample)],
         **{key: config[key] for key in ("engine", "algo", "backbone", "problem", "episode", "batch")},
     }
-    return tuned(setup, lambda: candidates(learner, meta, sample, asked), step)
+    return tuned(setup, lambda: candidates(learner, meta, sample, asked, varied=varied), step)
 
 
 def _continued(begun: Config, asked: Wanted, place: torch.device) -> Mapper | None:

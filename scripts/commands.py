@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+METRICS = "*/seed*/metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        return self.rc != 0 and not self.cut
+        """Also where it was cut off behind a test that failed."""
+        wrong = self.found.get("failures", 0) + self.found.get("errors", 0)
+        return (self.rc != 0 and not self.cut) or wrong > 0
 
 
 def call(
@@ -92,27 +95,34 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def progress(outputs: Path) -> dict[str, Any]:
+def rows(outputs: Path) -> set[str]:
+    """What the runs below a folder have logged, line by line: to be told from what a command adds."""
+    return {line for metrics in outputs.glob(METRICS) for line in metrics.read_text().splitlines()}
+
+
+def progress(outputs: Path, before: Collection[str] = ()) -> dict[str, Any]:
     """Where the run below a folder stands, and when it would be done at the pace of the last command that was in it.
 
     Of several, such as seeds, the run that was written to last.
 
     Validations are counted in; the time before the first row, in which kernels are chosen, is not.
+
+    Args:
+        outputs: the folder.
+        before: `rows` of it when that command began, since seconds are counted anew by every command.
     """
-    for metrics in sorted(outputs.glob("*/seed*/metrics.jsonl"), key=lambda path: -path.stat().st_mtime):
-        folder, timed = metrics.parent, []
+    for metrics in sorted(outputs.glob(METRICS), key=lambda path: -path.stat().st_mtime):
+        folder, step, timed = metrics.parent, 0, []
         for line in metrics.read_text().splitlines():
             with suppress(json.JSONDecodeError):  # a line that a kill cut short
                 row = json.loads(line)
                 if row["timing"]:
-                    timed.append((row["step"], row["timing"]["seconds"]))
+                    step = row["step"]
+                    timed += [] if line in before else [(step, row["timing"]["seconds"])]
         steps = _steps(folder)
-        first = len(timed) - 1
-        while first > 0 and timed[first - 1][1] < timed[first][1]:  # seconds are counted anew by every command
-            first -= 1
-        found: dict[str, Any] = {"step": timed[-1][0] if timed else 0, "steps": steps}
-        if timed and (measured := timed[-1][0] - timed[first][0]):
-            pace = (timed[-1][1] - timed[first][1]) / measured
+        found: dict[str, Any] = {"step": step, "steps": steps}
+        if timed and (measured := step - timed[0][0]):
+            pace = (timed[-1][1] - timed[0][1]) / measured
             found |= {"measured_steps": measured, "ms_a_step": round(1000 * pace, 3)}
             found |= {"projected_minutes": round(steps * pace / 60, 2)}
             found |= {"minutes_to_the_end": round((steps - found["step"]) * pace / 60, 2)}

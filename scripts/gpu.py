@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import commands
-from commands import ROOT, Report, progress
+from commands import ROOT, Report, progress, rows
 
 WORK = ROOT / "build" / "gpu"
-SHARES = {"tests": 3, "bench-train": 8, "bench-data": 1, "profile": 1, "runs": 8}  # of the time, while all have some
+SHARES = {"tests": 6, "bench-train": 8, "bench-data": 1, "profile": 1, "runs": 8}  # of the time, while all have some
 LEAST = 30.0  # seconds that a run is worth starting for
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit codes, as of a shell
 CHECKPOINT_EVERY = 100  # steps: what a run that is cut off loses at most
 SPARED = 0.04  # of the budget, at most 20 s: for a part to end after it is told to, and once more for the summary
 ASK = """
@@ -128,8 +129,9 @@ def _runs(course: Course, end: float) -> Iterator[Report]:
         if left < least:
             return
         half = left / 2 if i + 1 < len(names) and left / 2 > least else left
+        before = rows(course.runs / name)
         report = call(course, name, course.training(name), half)
-        yield replace(report, found=progress(course.runs / name))
+        yield replace(report, found=progress(course.runs / name, before))
 
 
 def call(course: Course, name: str, command: Sequence[str], seconds: float) -> Report:
@@ -244,10 +246,20 @@ def pack(course: Course) -> None:
 
 
 def unpacked(runs: str) -> Path:
-    """Where runs lie: the folder that was named, or that into which the archive of an earlier command is unpacked."""
+    """Where runs lie: the folder that was named, or that into which the archive of an earlier command is unpacked.
+
+    Raises:
+        ValueError: it is no such archive, or there are runs already, which may have come further.
+    """
     if not runs.endswith(".tar.gz"):
         return Path(runs).resolve()
+    if not (Path(runs).is_file() and tarfile.is_tarfile(runs)):
+        raise ValueError(f"{runs} is no archive of runs")
     with tarfile.open(runs) as archive:
+        if "runs" not in archive.getnames():
+            raise ValueError(f"{runs} holds no runs/; runs.tar.gz does")
+        if any((WORK / "runs").glob("*")):
+            raise ValueError(f"{WORK / 'runs'} has runs already; move them away, or leave RUNS out to go on with them")
         archive.extractall(WORK, filter="data")
     return WORK / "runs"
 
@@ -281,14 +293,17 @@ def main() -> int:
     parts, experiments = given.parts.split(","), [name for name in given.experiments.split(",") if name]
     if unknown := set(parts) - set(SHARES):
         parser.error(f"there is no part {min(unknown)}; there are {', '.join(SHARES)}")
-    if given.runs.endswith(".tar.gz") and not (Path(given.runs).is_file() and tarfile.is_tarfile(given.runs)):
-        parser.error(f"{given.runs} is no archive of runs")
     # A shell that starts this in the background has it ignore SIGINT, and the parts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for old in [*WORK.glob("*.*"), *WORK.glob("logs/*")]:  # of an earlier command; its runs stay
-        old.unlink()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # which ends the part that runs, and packs
+    try:
+        runs, out = unpacked(given.runs), given.out.resolve()
+    except ValueError as error:
+        parser.error(str(error))
+    for kind in ("*.json", "*.png", "*.xml", "logs/*"):  # of an earlier command; its runs stay
+        for old in WORK.glob(kind):
+            old.unlink()
     (WORK / "logs").mkdir(parents=True, exist_ok=True)
-    runs, out = unpacked(given.runs), given.out.resolve()
     course = Course(given.device, given.budget, out, runs, parts, experiments, *packages())
     reports: list[Report] = []
     about = machine(course)
@@ -299,6 +314,8 @@ def main() -> int:
         for report in follow(course, begun):
             reports.append(report)
             write(course, about, reports, time.monotonic() - begun)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     finally:
         pack(course)
     print((course.out / "summary.md").read_text())

@@ -13,11 +13,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import results
-from commands import ROOT, Report, call, progress
+from commands import ROOT, Report, call, progress, rows
 from results import Experiment, Stored
 from store import store
 
@@ -93,11 +93,12 @@ def follow(course: Course, names: Sequence[str], begun: float) -> Iterator[Repor
         left = begun + course.seconds - grace - time.monotonic()
         if left < min(LEAST, course.seconds / 10):
             return
+        before = rows(course.outputs(name))
         report = call(name, course.command(name), left, log=logs / f"{name}.txt", env=environment(), grace=grace)
         if report.rc == 0:
             for folder in sorted(course.outputs(name).glob("*/seed*")):
                 keep(Run(folder), course.stored)
-        yield report
+        yield replace(report, found=progress(course.outputs(name), before))
 
 
 def keep(run: Run, stored: Path) -> None:
@@ -113,7 +114,7 @@ def environment() -> dict[str, str]:
 
 def said(course: Course, report: Report) -> str:
     """What came of a run, in a line."""
-    found = progress(course.outputs(report.name))
+    found = report.found
     if "result" in found:
         return f"{report.name}: {100 * found['result']['mean']:.2f} ± {100 * found['result']['half_width']:.2f}"
     if report.failed:

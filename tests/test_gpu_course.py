@@ -80,17 +80,95 @@ def test_the_pace_is_that_of_the_last_command_without_its_first_row(tmp_path: Pa
     folder = tmp_path / "maml-omniglot-12345678" / "seed0"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("algo:\n  steps: 5\nbudget:\n  name: full\n  steps: 60000\n")
-    # A first command to step 200; a second from there, 100 steps in 30 s to choose kernels, then 100 in 2 s.
-    timed = [(100, 50.0), (200, 60.0), (300, 30.0), (400, 32.0), (500, 34.0)]
-    rows = [{"step": step, "timing": {"seconds": seconds}} for step, seconds in timed]
-    lines = [json.dumps(row) for row in (*rows, {"step": 500, "timing": {}})]
-    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 6')
-    found = gpu.progress(tmp_path)
+    # A first command to step 200; a second from there, 100 steps in 60.1 s to choose kernels, then 100 in 2 s.
+    timed = [(100, 50.0), (200, 60.0), (300, 60.1), (400, 62.1), (500, 64.1)]
+    lines = [json.dumps({"step": step, "timing": {"seconds": seconds}}) + "\n" for step, seconds in timed]
+    (folder / "metrics.jsonl").write_text("".join(lines[:2]))
+    before = gpu.rows(tmp_path)
+    (folder / "metrics.jsonl").write_text("".join(lines) + '{"step": 500, "timing": {}}\n{"step": 6')
+    found = gpu.progress(tmp_path, before)
     assert (found["step"], found["steps"], found["measured_steps"]) == (500, 60000, 200)
     assert found["ms_a_step"] == pytest.approx(20)
     assert found["projected_minutes"] == pytest.approx(20)
     assert found["minutes_to_the_end"] == pytest.approx(59500 * 0.02 / 60, abs=0.01)
-    assert gpu.progress(tmp_path / "nowhere") == {}
+    assert gpu.progress(tmp_path, gpu.rows(tmp_path)) == {"step": 500, "steps": 60000}
+    assert gpu.progress(tmp_path / "nowhere", gpu.rows(tmp_path / "nowhere")) == {}
+
+
+def test_tests_that_failed_before_they_were_cut_off_have_failed(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu.Course, "command", lambda *_: [sys.executable, "-c", POLITE])
+    for failures, errors in ((0, 0), (1, 0), (0, 2)):
+        suite = f'<testsuite tests="9" failures="{failures}" errors="{errors}" skipped="3"/>'
+        (work / "tests.xml").write_text(f"<testsuites>{suite}</testsuites>")
+        (report,) = gpu.follow(course(tmp_path, 3.0, "tests"), time.monotonic())
+        assert report.cut and report.failed is bool(failures + errors)
+
+
+LONG = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import gpu
+from pathlib import Path
+gpu.WORK = Path("work").resolve()
+part = [sys.executable, "-c", sys.argv[2]]
+gpu.Course.command = lambda *_: part
+sys.argv[1:] = ["--device", "cpu", "--parts", "profile", "--out", "out", "--runs", "work/runs"]
+raise SystemExit(gpu.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_what_runs_and_brings_the_results_all_the_same(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "work" / "runs" / "maml").mkdir(parents=True)
+    part = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    log = tmp_path / "work" / "logs" / "profile.txt"
+    command = [sys.executable, "-c", LONG, str(gpu.ROOT / "scripts"), part]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as asked:
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.read_text().splitlines()[1:]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        asked.send_signal(number)
+        _, said = asked.communicate(timeout=60)
+    assert asked.returncode == 128 + number and "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text().splitlines()[1]), 0)
+    assert (tmp_path / "out" / "results.tar.gz").is_file() and (tmp_path / "out" / "runs.tar.gz").is_file()
+
+
+def test_an_archive_of_runs_takes_the_place_of_none(tmp_path: Path, work: Path) -> None:
+    (tmp_path / "runs" / "maml").mkdir(parents=True)
+    (tmp_path / "runs" / "maml" / "steps").write_text("100")
+    archive = {"runs": tmp_path / "runs.tar.gz", "logs": tmp_path / "results.tar.gz"}
+    for name, path in archive.items():
+        with tarfile.open(path, "w:gz") as packed:
+            packed.add(tmp_path / "runs", name)
+    with pytest.raises(ValueError, match=r"holds no runs/; runs.tar.gz does"):
+        gpu.unpacked(str(archive["logs"]))
+    assert (gpu.unpacked(str(archive["runs"])) / "maml" / "steps").read_text() == "100"
+    (work / "runs" / "maml" / "steps").write_text("200")
+    with pytest.raises(ValueError, match="has runs already"):
+        gpu.unpacked(str(archive["runs"]))
+    assert (work / "runs" / "maml" / "steps").read_text() == "200"
+
+
+def test_an_archive_that_lies_where_results_do_is_kept(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "maml").mkdir(parents=True)
+    with tarfile.open(work / "runs.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "runs", "runs")
+    monkeypatch.setattr(gpu, "follow", lambda *_: iter(()))
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    words = ["--device", "cpu", "--out", str(tmp_path / "out"), "--runs", str(work / "runs.tar.gz")]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
+    try:
+        assert gpu.main() == 0
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert (work / "runs.tar.gz").is_file() and (work / "runs" / "maml").is_dir()
 
 
 def test_pending_are_those_without_a_full_run_and_maml_and_protonet_come_first(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from queue import SimpleQueue
 from threading import Thread
@@ -55,17 +56,19 @@ def _prepared(job_text: str) -> dict[str, Callable[[], dict[str, Any]]]:
 
     from metavision.bench import contenders, cost, memory
     from metavision.bench.processes import Job
+    from metavision.bench.work import Work
     from metavision.engine import device
+    from metavision.engine.mapping import Mapper
 
     job = Job.read(job_text)
     device.configure("fp32", deterministic=False, threads=job.threads)
     place = torch.device(job.device)
 
-    def prepared(work: Any) -> contenders.Call:
-        return contenders.call(job.contender, work, job.what, job.tasks, place, torch.float32)
+    def prepared(work: Work, mapper: Mapper) -> contenders.Call:
+        return contenders.call(job.contender, work, job.what, job.tasks, place, torch.float32, mapper)
 
-    prepared(job.work.tiny())()
-    call = prepared(job.work)
+    prepared(job.work.tiny(), job.mapper)()
+    call = prepared(job.work, job.mapper)
 
     def go() -> dict[str, Any]:
         wall, cpu, calls, taken = time.perf_counter(), time.process_time(), 0, 0.0
@@ -75,11 +78,15 @@ def _prepared(job_text: str) -> dict[str, Callable[[], dict[str, Any]]]:
             calls, taken = calls + 1, time.perf_counter() - wall
         return {"cpu": (time.process_time() - cpu) / calls, "wall": taken / calls}
 
+    def count() -> dict[str, Any]:
+        graph = job.mapper.strategy == "graph"  # of a replay nothing is seen
+        return cost.counted(prepared(job.work, replace(job.mapper, strategy="vmap")) if graph else call)
+
     return {
         "ready": dict,
         "go": go,
         "peak": lambda: {"bytes": memory.growth(call, place)},
-        "count": lambda: cost.counted(call),
+        "count": count,
     }
 
 

@@ -64,7 +64,8 @@ def rows(algorithm: Algorithm, meta: Meta, episodes: Episodes, n: int) -> Iterat
     for what, (mine, theirs, peer) in work.items():
         seconds = interleaved({"metavision": mine, "easyfsl": theirs}, ROUNDS)
         each = {"metavision ms": 1e3 * seconds["metavision"] / n, "easyfsl ms": 1e3 * seconds["easyfsl"] / SAMPLE[what]}
-        apart = np.abs(peer.on(episodes, SAMPLE["images"]) - ours(kept)[: SAMPLE["images"]])
+        first = min(SAMPLE["images"], n)
+        apart = np.abs(peer.on(episodes, first) - ours(kept)[:first])
         ratio = each["easyfsl ms"] / each["metavision ms"]
         yield {"work": what, **each, "ratio": ratio, "episodes": n, "largest difference": float(apart.max())}
 

@@ -15,15 +15,19 @@ def growth(call: Callable[[], object], device: torch.device) -> int | None:
     """Bytes by which the most that is held during a call exceeds what was held before; None where it can't be known.
 
     On a CPU: the process's resident memory as Linux counts it (VmRSS before, VmHWM after), with freed blocks given back
-    first and the peak set anew. On CUDA: what torch has allocated, without what its allocator keeps.
+    first and the peak set anew. On CUDA: what torch has allocated in a second call, and what the first has kept for it,
+    as a recorded graph does.
     """
     give_back(device)
     if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device)
+        call()  # in which cuDNN tries its algorithms, in memory that the work itself does not take
+        give_back(device)
+        kept, before = torch.cuda.memory_reserved(device) - idle, torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
         call()
         torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+        return kept + torch.cuda.max_memory_allocated(device) - before
     if not CLEAR.exists():
         call()
         return None

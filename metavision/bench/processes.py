@@ -14,6 +14,7 @@ from typing import Any, Self
 import metavision
 from metavision.bench.contenders import What
 from metavision.bench.work import Work
+from metavision.engine.mapping import Mapper
 from metavision.errors import MetavisionError
 
 PATIENCE = 5  # seconds until a process that has nothing more to do is ended
@@ -35,6 +36,7 @@ class Job:
         device: where it is done.
         threads: of the CPU.
         door: whether the process begins as `metavision train` does, which sets how it waits and keeps memory.
+        mapper: of ours; chosen elsewhere, so that no trial at full size is in the process before memory is measured.
     """
 
     contender: str
@@ -44,6 +46,7 @@ class Job:
     device: str
     threads: int
     door: bool
+    mapper: Mapper
 
     def written(self) -> str:
         return json.dumps(asdict(self))
@@ -51,7 +54,7 @@ class Job:
     @classmethod
     def read(cls, text: str) -> Self:
         given = json.loads(text)
-        return cls(**{**given, "work": Work(**given["work"])})
+        return cls(**{**given, "work": Work(**given["work"]), "mapper": Mapper(**given["mapper"])})
 
 
 class Process:

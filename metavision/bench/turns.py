@@ -4,7 +4,7 @@ What is timed is process CPU time on one thread of a CPU, and time by the clock 
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from metavision.bench import memory
-from metavision.bench.contenders import OURS, TOLERANCE, What, differences
+from metavision.bench.contenders import OURS, TOLERANCE, What, chosen, differences
 from metavision.bench.processes import ContenderFailed, Job, Process
 from metavision.bench.work import Work
+from metavision.engine.mapping import Mapper
 from metavision.errors import MetavisionError
 
 FIRST = "learn2learn"  # the peer that most know, to whose speed all are held
@@ -53,10 +54,10 @@ class Plan:
             return 1
         return self.tasks or min(work.meta_batch, MOST_ON_CPU if self.device.type == "cpu" else work.meta_batch)
 
-    def job(self, name: str, work: Work) -> Job:
+    def job(self, name: str, work: Work, mapper: Mapper) -> Job:
         peer = FIRST if name == SAME_ALLOCATOR else name
         door = name in (OURS, SAME_ALLOCATOR)
-        return Job(peer, work, self.what, self.count(work), str(self.device), self.threads, door)
+        return Job(peer, work, self.what, self.count(work), str(self.device), self.threads, door, mapper)
 
 
 def rows(works: Sequence[Work], plan: Plan, ceiling: dict[str, float]) -> Iterator[Row]:
@@ -64,6 +65,7 @@ def rows(works: Sequence[Work], plan: Plan, ceiling: dict[str, float]) -> Iterat
 
     Returns:
         work, tasks: what was done, and on how many at a time.
+        mapping: of ours, in words.
         contenders: of each that was timed the median `seconds` of a call, `cpu` and `wall`; `peak`, bytes; of peers,
             too, the `difference` of their results from ours in double precision, and `ratio`: their seconds over ours,
             the median and the `quartiles` over rounds.
@@ -76,13 +78,14 @@ def rows(works: Sequence[Work], plan: Plan, ceiling: dict[str, float]) -> Iterat
 
 
 def _row(work: Work, plan: Plan, ceiling: dict[str, float]) -> Row:
-    apart = differences(work, plan.what, min(COMPARED, plan.count(work)), plan.device)
+    mapper = chosen(work, plan.what, plan.count(work), plan.device)
+    apart = differences(work, plan.what, min(COMPARED, plan.count(work)), plan.device, mapper)
     memory.give_back(plan.device)  # double precision took gigabytes, which contenders need now
     missing = {name: why for name, found in apart.items() if (why := _fault(found))}
     names = [OURS, *(name for name in apart if name not in missing)]
     if FIRST in names and plan.device.type == "cpu":
         names.append(SAME_ALLOCATOR)
-    times, peaks, cost, failed = _timed(names, work, plan)
+    times, peaks, cost, failed = _timed({name: plan.job(name, work, mapper) for name in names}, plan.rounds)
     missing |= failed
     if OURS in failed:
         raise MetavisionError(f"{work.name}: {failed[OURS]}")
@@ -98,6 +101,7 @@ def _row(work: Work, plan: Plan, ceiling: dict[str, float]) -> Row:
     return {
         "work": work.name,
         "tasks": plan.count(work),
+        "mapping": str(mapper),
         "contenders": found,
         "missing": missing,
         **cost,
@@ -113,13 +117,13 @@ def _fault(found: float | str) -> str | None:
 
 
 def _timed(
-    names: Sequence[str], work: Work, plan: Plan
+    jobs: Mapping[str, Job], rounds: int
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, int | None], dict[str, int], dict[str, str]]:
     """Every turn of each contender, its peak of memory, what ours costs, and who failed at which point."""
     times: dict[str, list[dict[str, float]]] = {}
     failed: dict[str, str] = {}
     with ExitStack() as open_:
-        running = {name: open_.enter_context(Process(plan.job(name, work))) for name in names}
+        running = {name: open_.enter_context(Process(job)) for name, job in jobs.items()}
 
         def asked(question: str) -> Iterator[tuple[str, dict[str, Any]]]:
             """The answers of those that have not failed, one after another."""
@@ -131,7 +135,7 @@ def _timed(
 
         list(asked("ready"))  # so that nobody is measured while others begin
         peaks = {name: answer["bytes"] for name, answer in asked("peak")}
-        for _ in range(plan.rounds):
+        for _ in range(rounds):
             for name, answer in asked("go"):
                 times.setdefault(name, []).append(answer)
         cost = {} if OURS in failed else running[OURS].ask("count")

@@ -3,13 +3,13 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from metavision.cli.parser import Parser
 from metavision.console import note, stdout
-from metavision.drafts import draft_of
+from metavision.drafts import draft_of, reachable
 from metavision.errors import InputError, suggestion
 
 EXAMPLES = """examples
@@ -94,15 +94,25 @@ def _origin() -> Report:
     return kept
 
 
-def _measured(given: argparse.Namespace, about: Report, rows: Iterator[Row]) -> Report:
-    """The report, whose file is written row by row: a command that is cut off loses the one it is at."""
+def _measured(
+    given: argparse.Namespace,
+    about: Report,
+    rows: Iterator[Row],
+    drawn: Callable[[list[Row]], None] | None = None,
+) -> Report:
+    """The report, whose file is written row by row, and whose picture is `drawn` of the rows that there are at the end:
+    a command that is cut off loses the one it is at."""
     report: Report = {**about, "rows": []}
-    for row in rows:
-        report["rows"].append(row)
-        if given.json:
-            with draft_of(given.json) as draft:
-                draft.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
-        note(f"{row['work']}: done")
+    try:
+        for row in rows:
+            report["rows"].append(row)
+            if given.json:
+                with draft_of(given.json) as draft:
+                    draft.write_text(json.dumps({**report, "origin": _origin()}, indent=1), encoding="utf-8")
+            note(f"{row['work']}: done")
+    finally:
+        if drawn and report["rows"]:
+            drawn(report["rows"])
     return report
 
 
@@ -118,13 +128,17 @@ def _turns(given: argparse.Namespace) -> Report:
     from metavision.bench.hardware import hardware
     from metavision.engine import device
 
-    tasks = getattr(given, "tasks", None)
+    tasks, picture = getattr(given, "tasks", None), getattr(given, "chart", None)
     _at_least_one(rounds=given.rounds, threads=given.threads, tasks=tasks)
     every = work.TRAIN if given.what == "train" else work.ADAPT
     works = [one for one in every if given.work.lower() in one.name.lower()]
     if not works:
         names = [one.name for one in every]
         raise InputError(f"no work has {given.work} in its name{suggestion(given.work, names)}")
+    if picture:
+        if picture.suffix != ".png":
+            raise InputError(f"--chart is {picture}; a name that ends in .png is needed")
+        reachable(picture)
     place = device.resolve(given.device)
     device.configure("fp32", deterministic=False, threads=given.threads)
     plan = turns.Plan(given.what, place, given.threads, given.rounds, tasks)
@@ -142,16 +156,18 @@ def _turns(given: argparse.Namespace) -> Report:
         "clock": plan.clock,
         "ceiling": ceiling,
     }
-    report = _measured(given, about, turns.rows(works, plan, ceiling))
+
+    def drawn(rows: list[Row], path: Path) -> None:
+        from metavision.bench import chart
+
+        below = f"{on}; float32, medians of {given.rounds} rounds of {clock}; meta-gradients are equal"
+        chart.draw(rows, "Speed of a meta-gradient", below, path)
+
+    report = _measured(given, about, turns.rows(works, plan, ceiling), picture and partial(drawn, path=picture))
     for table in tables.turns(report["rows"]):
         stdout.print(table)
     best = f"{ceiling['flops'] / 1e9:.0f} GFLOP/s in a product of matrices, {ceiling['bytes'] / 1e9:.0f} GB/s in a copy"
     stdout.print(f"this device's ceiling: {best}", soft_wrap=True)
-    if getattr(given, "chart", None):
-        from metavision.bench import chart
-
-        below = f"{on}; float32, medians of {given.rounds} rounds of {clock}; meta-gradients are equal"
-        chart.draw(report["rows"], "Speed of a meta-gradient", below, given.chart)
     return report
 
 
@@ -204,6 +220,7 @@ def _evaluate(given: argparse.Namespace) -> Report:
         raise InputError(
             "bench evaluate needs --run, that of algo=protonet: outputs/protonet-glyphs-1a2b3c4d/seed0, say"
         )
+    _at_least_one(episodes=given.episodes)
     place = torch.device("cpu")
     device.configure("fp32", deterministic=False, threads=1)
     stored = checkpoint.read(checkpoint.find(given.run))

@@ -5,7 +5,7 @@ on to say the same again.
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
@@ -68,104 +68,135 @@ class Wanted:
         return CPU_MEMORY
 
 
-def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool) -> Mapper:
+def fitted(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool, varied: bool = False) -> Mapper:
     """The mapper for an algorithm on tasks like `task` (a batch of one).
 
     On a GPU as many tasks at once as fit; on a CPU as many as make its calls worth their while, for large images one.
     What a task takes is known from a trial run.
 
+    Args:
+        algorithm: that is trained, or evaluated.
+        meta: by which weights.
+        task: a batch of one.
+        wanted: what is asked for.
+        train: whether gradients are taken.
+        varied: whether the shapes of a batch differ from step to step.
+
     Raises:
         InputError: what is wanted can't be done here, or by this algorithm.
     """
-    place, loop = _place(task), _loop(algorithm, task, wanted)
-    if train and wanted.mapping == "graph":
-        _check_replayable(algorithm, place)
-    if train and not meta.params:
-        return loop
-    if not algorithm.maps or wanted.looped:
-        return _sparing(loop, algorithm, meta, task, wanted) if train else loop
-    chunk = wanted.chunk
-    if chunk is None:
-        needs = _needs(loop, algorithm, meta, task, wanted, train=train)
-        on_cpu = wanted.mapping == "auto" and place.type == "cpu"
-        memory = wanted.bytes(place)
-        chunk = needs.mapped_on_cpu(memory) if on_cpu else needs.mapped(memory)
-        if needs.exceeded and train:
-            loop = _sparing(loop, algorithm, meta, task, wanted)
-    if chunk <= 1 and wanted.mapping == "auto":
-        return loop
-    graph = wanted.mapping == "graph" and train  # what is replayed is a gradient
-    return _together("graph" if graph else "vmap", max(1, chunk), loop)
+    return _Fitting(algorithm, meta, task, wanted, train=train, varied=varied).rule()
 
 
-def candidates(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> list[Mapper]:
-    """The mappers of a training step that are worth a comparison, that of the rule first."""
-    rule = fitted(algorithm, meta, task, wanted, train=True)
+def candidates(algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, varied: bool = False) -> list[Mapper]:
+    """The mappers of a training step that are worth a comparison, that of the rule first; see `fitted`."""
+    fitting = _Fitting(algorithm, meta, task, wanted, train=True, varied=varied)
+    rule = fitting.rule()
     if not algorithm.maps or wanted.mapping != "auto" or not meta.params:
         return [rule]
-    loop = rule if rule.strategy == "loop" else _loop(algorithm, task, wanted)
-    asked = [(False, True) if choice is None else (choice,) for choice in (wanted.channels_last, wanted.explicit)]
-    loops = [replace(loop, channels_last=last, explicit=explicit) for last, explicit in product(*asked)]
-    return list(dict.fromkeys([rule, *loops, *_at_once(loop, algorithm, meta, task, wanted)]))
+    return list(dict.fromkeys([rule, *fitting.loops(rule), *fitting.together()]))
 
 
-def _at_once(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> Iterator[Mapper]:
-    """The candidates that map several tasks at once."""
-    place, chunk = _place(task), wanted.chunk
-    if wanted.looped:
-        return
-    if chunk is None:
-        needs = _needs(loop, algorithm, meta, task, wanted, train=True)
-        memory = wanted.bytes(place)
-        chunk = needs.mapped_on_cpu(memory) if place.type == "cpu" else needs.mapped(memory)
-    if chunk > 1:
-        yield _together("vmap", chunk, loop)
-    if chunk >= 1 and place.type == "cuda" and _steady(algorithm):
-        yield _together("graph", chunk, loop)
+class _Fitting:
+    """What a choice is made of; the trial run is made when it is first asked for, once."""
 
-
-def _together(strategy: Literal["vmap", "graph"], chunk: int, loop: Mapper) -> Mapper:
-    return Mapper(strategy, chunk, loop.autocast, explicit=loop.explicit)
-
-
-def _loop(algorithm: Algorithm, task: Any, wanted: Wanted) -> Mapper:
-    # Measured on CPUs alone; and what does not map is foreign code, which is left as it is.
-    pays = _place(task).type == "cpu" and algorithm.maps
-    return Mapper(
-        autocast=wanted.autocast,
-        channels_last=pays if wanted.channels_last is None else wanted.channels_last,
-        explicit=pays if wanted.explicit is None else wanted.explicit,
-        recompute=bool(wanted.recompute),
-    )
-
-
-def _sparing(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted) -> Mapper:
-    """The loop, which recomputes inner steps where a task would take too much and this makes it less."""
-    if wanted.recompute is not None or not algorithm.maps:
-        return loop
-    tried, sparing = partial(footprint, algorithm, meta, task, train=True), replace(loop, recompute=True)
-    if not tried(loop, most=wanted.bytes(_place(task))).exceeded:
-        return loop
-    return sparing if tried(loop, most=tried(sparing).peak).exceeded else loop
-
-
-def _needs(loop: Mapper, algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool) -> Footprint:
-    """What a task takes; the trial is broken off where that is more than there is."""
-    return footprint(algorithm, meta, task, loop, train=train, most=wanted.bytes(_place(task)))
-
-
-def _check_replayable(algorithm: Algorithm, place: torch.device) -> None:
-    """Raises InputError unless a training step can be one CUDA graph."""
-    name = type(algorithm).__name__
-    if place.type != "cuda":
-        raise InputError(f"engine.mapping=graph needs a CUDA device, and this is {place.type}")
-    if not algorithm.maps:
-        raise InputError(f"engine.mapping=graph: {name} does not map; engine.mapping=loop does it")
-    if not _steady(algorithm):
-        raise InputError(
-            f"engine.mapping=graph replays one computation, and {name} changes in the course of training; "
-            "engine.mapping=vmap does it"
+    def __init__(
+        self, algorithm: Algorithm, meta: Meta, task: Any, wanted: Wanted, *, train: bool, varied: bool
+    ) -> None:
+        self.algorithm, self.meta, self.task, self.wanted = algorithm, meta, task, wanted
+        self.train, self.varied = train, varied
+        self.place = _place(task)
+        self.on_cpu = self.place.type == "cpu"
+        self.memory = wanted.bytes(self.place)
+        # Measured on CPUs alone; and what does not map is foreign code, which is left as it is.
+        pays = self.on_cpu and algorithm.maps
+        self.loop = Mapper(
+            autocast=wanted.autocast,
+            channels_last=pays if wanted.channels_last is None else wanted.channels_last,
+            explicit=pays if wanted.explicit is None else wanted.explicit,
+            recompute=bool(wanted.recompute),
         )
+
+    def rule(self) -> Mapper:
+        wanted = self.wanted
+        if self.train and wanted.mapping == "graph":
+            self._check_replayable()
+        if self.train and not self.meta.params:
+            return self.loop
+        if not self.algorithm.maps or wanted.looped:
+            return self._sparing()
+        if self.chunk <= 1 and wanted.mapping == "auto":
+            return self._sparing() if wanted.chunk is None else self.loop
+        graph = wanted.mapping == "graph" and self.train  # what is replayed is a gradient
+        return self._together("graph" if graph else "vmap", explicit=self.loop.explicit)
+
+    def loops(self, rule: Mapper) -> Iterator[Mapper]:
+        """One task after another; on a GPU, where that is slow, in all ways only if it is asked for."""
+        loop = rule if rule.strategy == "loop" else self.loop
+        if not (self.on_cpu or self.wanted.looped):
+            yield loop
+            return
+        for last, explicit in product(_open(self.wanted.channels_last), _open(self.wanted.explicit)):
+            yield replace(loop, channels_last=last, explicit=explicit)
+
+    def together(self) -> Iterator[Mapper]:
+        """Several tasks at once; on a GPU in all ways."""
+        if self.wanted.looped:
+            return
+        for explicit in [self.loop.explicit] if self.on_cpu else _open(self.wanted.explicit):
+            if self.chunk > 1:
+                yield self._together("vmap", explicit=explicit)
+            if self.chunk >= 1 and self.place.type == "cuda" and not self.varied and _steady(self.algorithm):
+                yield self._together("graph", explicit=explicit)
+
+    @cached_property
+    def chunk(self) -> int:
+        """How many tasks at once."""
+        if self.wanted.chunk is not None:
+            return self.wanted.chunk
+        on_cpu = self.wanted.mapping == "auto" and self.on_cpu
+        return self._needs.mapped_on_cpu(self.memory) if on_cpu else self._needs.mapped(self.memory)
+
+    @cached_property
+    def _needs(self) -> Footprint:
+        """What a task takes; the trial is broken off where that is more than there is."""
+        return self._tried(self.loop, self.memory)
+
+    def _tried(self, mapper: Mapper, most: int | None = None) -> Footprint:
+        return footprint(self.algorithm, self.meta, self.task, mapper, train=self.train, most=most)
+
+    def _sparing(self) -> Mapper:
+        """The loop, which recomputes inner steps where a task would take too much and this makes it less."""
+        if not self.train or self.wanted.recompute is not None or not self.algorithm.maps or not self._needs.exceeded:
+            return self.loop
+        sparing = replace(self.loop, recompute=True)
+        return sparing if self._tried(self.loop, self._tried(sparing).peak).exceeded else self.loop
+
+    def _together(self, strategy: Literal["vmap", "graph"], *, explicit: bool) -> Mapper:
+        return Mapper(strategy, max(1, self.chunk), self.loop.autocast, explicit=explicit)
+
+    def _check_replayable(self) -> None:
+        """Raises InputError unless a training step can be one CUDA graph."""
+        name = type(self.algorithm).__name__
+        if self.place.type != "cuda":
+            raise InputError(f"engine.mapping=graph needs a CUDA device, and this is {self.place.type}")
+        if not self.algorithm.maps:
+            raise InputError(f"engine.mapping=graph: {name} does not map; engine.mapping=loop does it")
+        if self.varied:
+            raise InputError(
+                "engine.mapping=graph replays one computation, and the sizes of episodes vary; engine.mapping=vmap "
+                "does it"
+            )
+        if not _steady(self.algorithm):
+            raise InputError(
+                f"engine.mapping=graph replays one computation, and {name} changes in the course of training; "
+                "engine.mapping=vmap does it"
+            )
+
+
+def _open(asked: bool | None) -> tuple[bool, ...]:
+    """What is left open by what is asked."""
+    return (False, True) if asked is None else (asked,)
 
 
 def _steady(algorithm: Algorithm) -> bool:

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from metavision import console
-from metavision.errors import InputError, LeftBehind, out_of_memory
+from metavision.errors import InputError, LeftBehind, first_line, out_of_memory
 from metavision.interruption import Interrupted
 from metavision.types import P
 
@@ -41,7 +41,7 @@ def joined(device: str) -> Iterator[None]:
         device: as configured: auto, cpu, cuda.
 
     Raises:
-        InputError: there are more processes than CUDA devices.
+        InputError: there are more processes than CUDA devices, or they can't reach each other.
     """
     if not launched() or dist.is_initialized():
         yield
@@ -55,8 +55,10 @@ def joined(device: str) -> Iterator[None]:
         if local >= there:
             raise InputError(f"process {local + 1} on this machine has no CUDA device; there are {there}")
         torch.cuda.set_device(local)
-    with _together():
+    try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:  # of all backends
+        raise InputError(f"the processes of this run can't be joined: {first_line(error)}") from error
     if not first():
         console.hush()
     try:

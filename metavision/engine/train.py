@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -187,7 +187,7 @@ class _Trainer:
         observer.started(self.step)
         if resumed is None:
             self._validate()
-            self._save("last")
+            self._keep()
 
     @property
     def meta(self) -> Meta:
@@ -223,7 +223,7 @@ class _Trainer:
         if validating:
             self._validate()
         if validating or saving:
-            self._save("last")
+            self._keep()
 
     def suspend(self) -> None:
         """Puts the run away between two steps; what is logged of them is logged when it goes on."""
@@ -323,14 +323,18 @@ class _Trainer:
         row = {"step": self.step, "split": "val"} | means | {f"{problem.metric}_half_width": figure.half_width}
         self.best = self.best.seen(self.step, figure.mean if problem.higher else -figure.mean)
         self.observer.logged(row, 0)
-        if plan.keep_best and self.best.step == self.step:
-            self._save("best")
 
     def _calibrated(self) -> Meta:
         if self.calibrated is None or self.calibrated[0] != self.step:
             images = self.plan.train.pool(self.plan.calibration_images)
             self.calibrated = self.step, self.plan.tester.calibrate(self.meta, images)
         return self.calibrated[1]
+
+    def _keep(self) -> None:
+        """The last checkpoint, which names the best step, and then that step's, so that it can be mended."""
+        self._save("last")
+        if self.plan.keep_best and self.best.step == self.step:
+            self._save("best")
 
     def _save(self, name: str) -> None:
         if not ranks.first():
@@ -360,10 +364,23 @@ class _Trainer:
         ]
         self._restore(last)
         if self.plan.keep_best and self.best.step >= 0 and ranks.first():
-            try:  # now, and not when training is over
-                checkpoints.read(self.run.checkpoint("best"))
-            except InputError as error:
-                raise InputError(f"{error}; what this run selected is lost: rerun=true begins anew") from error
+            self._check_best(last)
+
+    def _check_best(self, last: Checkpoint) -> None:
+        """The selected checkpoint is there, and the one that was selected: now, and not when training is over.
+
+        Raises:
+            InputError: it is lost.
+        """
+        path, lost = self.run.checkpoint("best"), "what this run selected is lost"
+        if self.best.step == last.step:  # the end may have come between the two files
+            checkpoints.save(path, replace(last, optimizer={}))
+        try:
+            step = checkpoints.read(path).step
+        except InputError as error:
+            raise InputError(f"{error}; {lost}: rerun=true begins anew") from error
+        if step != self.best.step:  # a last checkpoint that was damaged had named it
+            note(f"{path} is of step {step}, not of {self.best.step}: {lost}, unless step {step} or a better comes")
 
     def _restore(self, last: Checkpoint) -> None:
         """The weights and the optimizer of a checkpoint."""

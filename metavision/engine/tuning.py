@@ -1,5 +1,6 @@
 """Which mapper is the fastest: measured on real tasks, and kept on disk for the next run of the same set-up."""
 
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -35,8 +36,10 @@ def tuned(
     """
 
     def measured() -> dict[str, Any]:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            seconds = _measured(candidates(), step, clock)
+        started = torch.cuda.is_initialized()  # a run on a CPU does not start CUDA, nor one on a GPU the others
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if started else []):
+            seconds = timed(candidates(), step, clock)
+        gc.collect()  # recordings, which refer to themselves, would hold a GPU's memory on
         fastest = min(seconds, key=lambda mapper: seconds[mapper])
         figures = "; ".join(f"{mapper} {1e3 * taken:.0f} ms" for mapper, taken in seconds.items())
         return {"fastest": asdict(fastest), "figures": figures}
@@ -48,23 +51,27 @@ def tuned(
     return fastest
 
 
-def _measured(candidates: Sequence[Mapper], step: Step, clock: Clock) -> dict[Mapper, float]:
+def timed(candidates: Sequence[Mapper], step: Step, clock: Clock = time.perf_counter) -> dict[Mapper, float]:
     """Least seconds of a step by each mapper, over rounds in which they take turns, after one to warm up.
 
     The least, since what else runs on a machine can only add to it. One that is far behind falls out.
     """
     begun = clock()
-    running = [mapper for mapper in candidates if _runs(step, mapper)] or [candidates[0]]  # which then says why
+    running = [mapper for mapper in candidates if _runs(step, mapper)]
     seconds: dict[Mapper, float] = {}
     for done in range(ROUNDS):
         if done and clock() - begun > SECONDS:
             break
-        for mapper in running:
+        for mapper in list(running):
             before = clock()
-            step(mapper)
-            seconds[mapper] = min(seconds.get(mapper, float("inf")), clock() - before)
-        least = min(seconds.values())
+            if _runs(step, mapper):
+                seconds[mapper] = min(seconds.get(mapper, float("inf")), clock() - before)
+            else:  # beside the memory that others have recorded
+                running.remove(mapper)
+        least = min(seconds.values(), default=0.0)
         running = [mapper for mapper in running if seconds[mapper] <= HOPELESS * least]
+    if not seconds:
+        step(candidates[0])  # which says why
     return seconds
 
 

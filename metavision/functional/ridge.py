@@ -16,5 +16,10 @@ def ridge(z: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
         z, y = z.to(wide), y.to(wide)
         n, d = z.shape
         if n <= d:
-            return z.T @ torch.linalg.solve(z @ z.T + penalty * torch.eye(n, dtype=wide, device=z.device), y)
-        return torch.linalg.solve(z.T @ z + penalty * torch.eye(d, dtype=wide, device=z.device), z.T @ y)
+            return z.T @ _solved(z @ z.T + penalty * torch.eye(n, dtype=wide, device=z.device), y)
+        return _solved(z.T @ z + penalty * torch.eye(d, dtype=wide, device=z.device), z.T @ y)
+
+
+def _solved(a: Tensor, b: Tensor) -> Tensor:
+    # Not torch.linalg.solve, which waits for a GPU to ask whether a is singular; with a penalty it is not.
+    return torch.linalg.solve_ex(a, b)[0]

@@ -48,7 +48,8 @@ def crammer_singer(
         # A floor, since equal examples share their coefficients in any way.
         top = torch.cat([quadratic + torch.diag(curvature + floor), rows.T], 1)
         system = torch.cat([top, torch.cat([rows, corner], 1)])
-        step = torch.linalg.solve(system, torch.cat([by_x, by_sum]).unsqueeze(-1)).squeeze(-1)
+        # Not torch.linalg.solve, which waits for a GPU to ask whether the system is singular; by the floor it is not.
+        step = torch.linalg.solve_ex(system, torch.cat([by_x, by_sum]).unsqueeze(-1))[0].squeeze(-1)
         return step[: n * k], step[n * k :]
 
     x = torch.zeros_like(target)

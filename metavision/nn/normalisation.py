@@ -102,9 +102,10 @@ def moments(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean = x.mean((0, 2, 3))
         # Not torch.var_mean, which takes thirty times as long on a CPU.
         return mean, (x - mean.view(1, -1, 1, 1)).square().mean((0, 2, 3))
+    wide = torch.promote_types(x.dtype, torch.float32)  # counts above 256 are not whole in bfloat16
     weight = mask.to(x.dtype).view(-1, 1, 1, 1)
-    count = weight.sum() * x.shape[2] * x.shape[3]
-    mean = (x * weight).sum((0, 2, 3)) / count
+    count = weight.sum(dtype=wide) * x.shape[2] * x.shape[3]
+    mean = (x * weight).sum((0, 2, 3), dtype=wide) / count
     var = ((x - mean.view(1, -1, 1, 1)).square() * weight).sum((0, 2, 3)) / count
     return mean, var
 

@@ -35,7 +35,9 @@ def moments(x: Tensor, total: Total) -> tuple[Tensor, Tensor]:
     is then the mean of the processes' slopes, weighed by their images.
     """
     n, each = len(x), x.shape[2] * x.shape[3]
-    sums = _Sum.apply(torch.cat([x.sum((0, 2, 3)), x.new_full((1,), n * each)]), n, total)
+    wide = torch.promote_types(x.dtype, torch.float32)  # counts above 256 are not whole in bfloat16
+    own = x.sum((0, 2, 3), dtype=wide)
+    sums = _Sum.apply(torch.cat([own, own.new_full((1,), n * each)]), n, total)
     mean = sums[:-1] / sums[-1].detach()
     squares = (x - mean.view(1, -1, 1, 1)).square().sum((0, 2, 3))
     return mean, _Sum.apply(squares, n, total) / sums[-1].detach()

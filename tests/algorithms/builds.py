@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from metavision import build, config
 from metavision.algorithms.base import Algorithm
+from metavision.rules.adam import Adam
 from metavision.types import Episode, Examples, Meta
 
 NAMES = sorted(path.stem for path in (config.folder() / "algo").glob("*.yaml"))
@@ -25,6 +26,13 @@ def built(name: str, *overrides: str, way: int = 3, size: int = 16, filters: int
     """The algorithm of a file of `conf/algo` on a small Conv4, with its training settings, and nothing at random."""
     words = [f"algo={name}", f"backbone.filters={filters}", *QUIET.get(name, []), *overrides]
     return build.algorithm(composed(*words), (1, size, size), way, CLASSES)
+
+
+def smooth(name: str, *overrides: str) -> Algorithm:
+    """The same, with an Adam that does not make steps of the rounding of gradients that are 0."""
+    algorithm = built(name, *overrides)
+    by_adam = isinstance(getattr(algorithm, "rule", None), Adam)
+    return built(name, *overrides, "algo.rule.epsilon=0.01") if by_adam else algorithm
 
 
 def food(algorithm: Algorithm, tasks: Episode) -> Any:

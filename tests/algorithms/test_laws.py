@@ -6,10 +6,9 @@ import torch
 from metavision import trees
 from metavision.algorithms.base import Algorithm
 from metavision.engine.mapping import Mapper
-from metavision.rules.adam import Adam
 from metavision.seeds import generator
 from metavision.types import Episode, Examples, Meta, Metrics, P
-from tests.algorithms.builds import NAMES, built, food, score
+from tests.algorithms.builds import NAMES, built, food, score, smooth
 from tests.conftest import toy_tasks
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -48,9 +47,7 @@ def padded(examples: Examples, rows: int) -> Examples:
 @pytest.mark.parametrize("norm", POLICIES)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_mapping_gives_the_same_gradient(name: str, norm: str) -> None:
-    tasks, algorithm = toy_tasks(tasks=3), built(name, f"norm={norm}")
-    if isinstance(getattr(algorithm, "rule", None), Adam):  # it makes steps of the rounding of gradients that are 0
-        algorithm = built(name, f"norm={norm}", "algo.rule.epsilon=0.01")
+    tasks, algorithm = toy_tasks(tasks=3), smooth(name, f"norm={norm}")
     meta, tasks = algorithm.init(generator("laws")), food(algorithm, tasks)
     loop, logs = algorithm.meta_grad(meta, tasks, Mapper("loop"))
     assert {k: g.shape for k, g in loop.items()} == {k: p.shape for k, p in meta.params.items()}
@@ -66,10 +63,7 @@ def test_every_mapping_gives_the_same_gradient(name: str, norm: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_mapping_gives_the_same_scores(name: str) -> None:
     """With test-time settings, where sizes vary."""
-    algorithm, tasks = built(name), toy_tasks(tasks=3)
-    if isinstance(getattr(algorithm, "rule", None), Adam):
-        algorithm = built(name, "algo.rule.epsilon=0.01")
-    algorithm = algorithm.for_evaluation()
+    algorithm, tasks = smooth(name).for_evaluation(), toy_tasks(tasks=3)
     meta = calibrated(algorithm, algorithm.init(generator("laws")))
     parts = [trees.stack([padded(trees.index(part, t), 2) for t in range(3)]) for part in tasks[:2]]
     varied = Episode(*parts)

@@ -9,9 +9,10 @@ import torch
 from metavision import trees
 from metavision.adapters import optional
 from metavision.bench import contenders
-from metavision.bench.contenders import OURS, PEERS, TOLERANCE, call, differences, distance
+from metavision.bench.contenders import OURS, PEERS, TOLERANCE, call, chosen, differences, distance
 from metavision.bench.peers.network import Network
 from metavision.bench.work import Work
+from metavision.engine.mapping import Mapper
 from metavision.errors import InputError
 from metavision.nn import functional
 from metavision.types import Inputs
@@ -33,13 +34,13 @@ def same(found: dict[str, float | str]) -> None:
 @PEER_WARNS
 @pytest.mark.parametrize("work", TRAINED, ids=lambda work: work.name)
 def test_meta_gradients_are_equal(work: Work) -> None:
-    same(differences(work, "train", 2, CPU))
+    same(differences(work, "train", 2, CPU, chosen(work, "train", 2, CPU)))
 
 
 @PEER_WARNS
 @pytest.mark.parametrize("work", ADAPTED, ids=lambda work: work.name)
 def test_answers_to_a_new_task_are_equal(work: Work) -> None:
-    same(differences(work, "adapt", 1, CPU))
+    same(differences(work, "adapt", 1, CPU, chosen(work, "adapt", 1, CPU)))
 
 
 @PEER_WARNS
@@ -86,18 +87,24 @@ def test_a_peer_that_is_not_installed_is_named(name: str, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(optional.importlib, "import_module", absent)
     work = next(work for work in TRAINED if name in contenders.contenders(work, "train"))
-    found = differences(work, "train", 1, CPU)[name]
+    found = differences(work, "train", 1, CPU, Mapper())[name]
     assert isinstance(found, str) and "is not installed" in found and name.lower() in found
     with pytest.raises(InputError, match="is not installed"):
         call(name, work, "train", 1, CPU, torch.float32)
 
 
 def test_ours_is_what_an_engine_with_one_task_after_another_gives() -> None:
-    from metavision.engine.mapping import Mapper
-
     work = TRAINED[0]
     meta, tasks = work.start(CPU, torch.float64), work.tasks(2, CPU, torch.float64)
     expected, _ = work.algorithm().meta_grad(meta, tasks, Mapper("loop"))
-    found = call(OURS, work, "train", 2, CPU, torch.float64)()
+    found = call(OURS, work, "train", 2, CPU, torch.float64, chosen(work, "train", 2, CPU))()
     assert found.keys() == expected.keys()
     assert math.isclose(distance(found, expected), 0, abs_tol=1e-10)
+
+
+def test_on_a_gpu_ours_is_what_is_measured_to_be_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, graph = Mapper(), Mapper("graph", 2)
+    monkeypatch.setattr(contenders, "candidates", lambda *_: [loop, graph])
+    monkeypatch.setattr(contenders, "timed", lambda mappers, _: dict(zip(mappers, (2.0, 1.0), strict=True)))
+    found = chosen(TRAINED[0], "train", 2, torch.device("meta"))
+    assert found == graph and found is not graph, "what was recorded is not held"

@@ -11,7 +11,11 @@ import torch
 from metavision.adapters import easyfsl, learn2learn
 from metavision.bench import data, tables
 from metavision.bench.timing import interleaved
+from metavision.data.ahead import BLOCK
+from metavision.data.episodes import Draw, EpisodeSampler
+from metavision.data.spec import EpisodeSpec
 from metavision.errors import InputError
+from tests.conftest import toy_source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (80, 6, 6, 3), dtype=np.uint8)
 LABELS = [i // 10 for i in range(80)]
@@ -49,6 +53,22 @@ def test_rows_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
         assert row["missing"] or row["ratio"] > 0
 
 
+def test_every_call_of_ours_draws_its_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    class Counting(EpisodeSampler):
+        def __getitem__(self, i: Any) -> Draw:
+            drawn.append(len(i))
+            return super().__getitem__(i)
+
+    monkeypatch.setattr(data, "EpisodeSampler", Counting)
+    monkeypatch.setattr(data, "SPEC", EpisodeSpec(3, 2, 3))
+    work = data._ours(toy_source(), torch.device("cpu"), None, None)
+    for calls in (1, 2, 3):
+        work()
+        assert drawn == [BLOCK] * calls
+
+
 def test_a_row_without_peers_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: object) -> None:
         raise InputError("it is not installed")
@@ -63,12 +83,16 @@ def test_a_row_without_peers_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> No
     json.dumps(row, allow_nan=False)
 
 
-def test_contenders_take_turns() -> None:
+def test_contenders_take_turns_and_the_median_counts() -> None:
     calls: list[str] = []
+    taken, now = {"a": [50, 9, 2, 1], "b": [50, 3, 3, 30]}, [0.0]
 
     def contender(name: str) -> Callable[[], None]:
-        return lambda: calls.append(name)
+        def work() -> None:
+            now[0] += taken[name][calls.count(name)]
+            calls.append(name)
 
-    now = iter(range(100))
-    seconds = interleaved({"a": contender("a"), "b": contender("b")}, 3, lambda: float(next(now)))
-    assert calls == ["a", "b"] * 4 and seconds == {"a": 1.0, "b": 1.0}
+        return work
+
+    seconds = interleaved({"a": contender("a"), "b": contender("b")}, 3, lambda: now[0])
+    assert calls == ["a", "b"] * 4 and seconds == {"a": 2.0, "b": 3.0}

@@ -94,8 +94,9 @@ def test_what_was_measured_before_a_command_is_cut_off_is_kept(tmp_path: Path, m
 
     monkeypatch.setattr(turns, "rows", cut)
     monkeypatch.setattr(cost, "ceiling", lambda _: {"flops": 9e10, "bytes": 2e10})
-    assert main(["bench", "train", "--work", "anil", "--json", "train.json"]) == 130
+    assert main(["bench", "train", "--work", "anil", "--json", "train.json", "--chart", "train.png"]) == 130
     assert json.loads(Path("train.json").read_text())["rows"] == ROWS[:1]
+    assert Path("train.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -106,10 +107,14 @@ def test_what_was_measured_before_a_command_is_cut_off_is_kept(tmp_path: Path, m
         (["train", "--tasks", "0"], "--tasks is 0; at least 1 is needed"),
         (["adapt", "--threads", "-1"], "--threads is -1; at least 1 is needed"),
         (["startup", "--rounds", "0"], "--rounds is 0; at least 1 is needed"),
+        (["train", "--chart", "a.xyz"], "--chart is a.xyz; a name that ends in .png is needed"),
+        (["train", "--chart", "file/a.png"], "file/a.png can't be written: "),
+        (["evaluate", "--run", "nowhere", "--episodes", "0"], "--episodes is 0; at least 1 is needed"),
         (["adapt", "--chart", "a.png"], "unrecognized arguments: --chart a.png"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
     assert main(["bench", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line

@@ -5,23 +5,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import torch
 
-from metavision.bench import contenders, processes, turns
+from metavision.algorithms.base import Algorithm
+from metavision.algorithms.maml import MAML
+from metavision.bench import child, contenders, processes, turns
 from metavision.bench.contenders import OURS
 from metavision.bench.peers.higher import Higher
 from metavision.bench.processes import ContenderFailed, Job, Process
 from metavision.bench.turns import FIRST, Plan
+from metavision.engine.mapping import Mapper
 from metavision.errors import MetavisionError
+from metavision.types import Episode, Meta
 from tests.bench.works import TRAINED
 
 CPU = torch.device("cpu")
 PLAN = Plan("train", CPU, threads=1, rounds=2, tasks=1)
-WORK = TRAINED[0]
+WORK, LOOP = TRAINED[0], Mapper()
 CEILING = {"flops": 1e9, "bytes": 1e9}
 
 
@@ -39,13 +44,29 @@ def has_ended(pid: int, patience: float = 20) -> bool:
 
 
 def test_a_job_is_read_as_it_was_written() -> None:
-    job = PLAN.job(OURS, WORK)
+    job = PLAN.job(OURS, WORK, Mapper("vmap", 3))
     assert Job.read(job.written()).written() == job.written()
+    assert Job.read(job.written()).mapper == job.mapper
+
+
+def test_before_memory_is_measured_ours_has_seen_the_smallest_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As peers have: what is set up for a size counts for all."""
+    seen = []
+
+    def meta_grad(self: MAML, meta: Meta, tasks: Episode, mapper: Mapper) -> Any:
+        seen.append(tasks.support.x.shape)
+        return Algorithm.meta_grad(self, meta, tasks, mapper)
+
+    monkeypatch.setattr(MAML, "meta_grad", meta_grad)
+    handlers = child._prepared(replace(PLAN.job(OURS, WORK, LOOP), door=False).written())
+    assert seen == [WORK.tiny().tasks(1, CPU, torch.float32).support.x.shape]
+    handlers["go"]()
+    assert seen[1] == WORK.tasks(1, CPU, torch.float32).support.x.shape
 
 
 def test_ours_begins_as_metavision_does_and_peers_do_not() -> None:
-    assert PLAN.job(OURS, WORK).door and not PLAN.job(FIRST, WORK).door
-    same = PLAN.job(turns.SAME_ALLOCATOR, WORK)
+    assert PLAN.job(OURS, WORK, LOOP).door and not PLAN.job(FIRST, WORK, LOOP).door
+    same = PLAN.job(turns.SAME_ALLOCATOR, WORK, LOOP)
     assert same.door and same.contender == FIRST
     found = processes.environment(
         {"OMP_WAIT_POLICY": "passive", "MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "", "HOME": "/", "PYTHONPATH": "a"}
@@ -63,6 +84,7 @@ def test_rows_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (row,) = turns.rows([WORK], PLAN, CEILING)
     assert row["work"] == WORK.name and row["tasks"] == 1
+    assert row["mapping"] == str(contenders.chosen(WORK, "train", 1, CPU))
     assert row["contenders"].keys() == {OURS, "higher"}
     assert row["missing"]["third"] == "third is not installed"
     assert "second failed: KeyError" in row["missing"]["second"]
@@ -120,7 +142,7 @@ def test_ours_may_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_contender_that_fails_says_why_and_ends() -> None:
-    with Process(PLAN.job("nobody", WORK)) as process:
+    with Process(PLAN.job("nobody", WORK, LOOP)) as process:
         with pytest.raises(ContenderFailed, match="nobody failed: KeyError"):
             process.ask("ready")
         with pytest.raises(ContenderFailed, match="exit code 1"):
@@ -139,7 +161,7 @@ time.sleep(60)
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
 def test_a_contender_ends_when_its_parent_is_killed() -> None:
-    command = [sys.executable, "-c", PARENT, PLAN.job(OURS, WORK).written()]
+    command = [sys.executable, "-c", PARENT, PLAN.job(OURS, WORK, LOOP).written()]
     environment = processes.environment(os.environ)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from metavision import trees
+from metavision.bench import memory
 from metavision.data.augment.base import Compose
 from metavision.data.augment.colour import ColorJitter
 from metavision.data.augment.crop import RandomCrop
@@ -21,8 +22,8 @@ from metavision.engine.graphs import Replayed
 from metavision.engine.mapping import Mapper
 from metavision.errors import InputError
 from metavision.seeds import generator
-from metavision.types import Episode, Examples, Meta
-from tests.algorithms.builds import NAMES, built, food
+from metavision.types import Meta
+from tests.algorithms.builds import NAMES, built, food, smooth
 from tests.conftest import toy_source, toy_tasks
 
 pytestmark = [
@@ -30,17 +31,18 @@ pytestmark = [
     pytest.mark.usefixtures("float64"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
+CUDA = torch.device("cuda")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_the_cpus(name: str) -> None:
-    algorithm, tasks = built(name), toy_tasks()
-    meta = algorithm.init(generator("gpu"))
+    algorithm = smooth(name)
+    meta, tasks = algorithm.init(generator("gpu")), food(algorithm, toy_tasks())
     expected, _ = algorithm.meta_grad(meta, tasks, Mapper("loop"))
-    there = Episode(*(Examples(e.x.cuda(), e.y.cuda()) for e in tasks[:2]))
-    mappers = [Mapper("loop"), Mapper("loop", channels_last=True, explicit=True), Mapper("loop", recompute=True)]
-    for mapper in (*mappers, Mapper("vmap", 2), Mapper("vmap", 3)):
-        found, _ = mapper.meta_grad(algorithm, checkpoint.to(meta, torch.device("cuda")), there)
+    there = trees.to(tasks, CUDA)
+    loops = [Mapper("loop"), Mapper("loop", channels_last=True, explicit=True), Mapper("loop", recompute=True)]
+    for mapper in (*loops, Mapper("vmap", 2), Mapper("vmap", 3), Mapper("vmap", 2, explicit=True)):
+        found, _ = mapper.meta_grad(algorithm, checkpoint.to(meta, CUDA), there)
         assert trees.norm(trees.add({k: v.cpu() for k, v in found.items()}, trees.scale(expected, -1))) < 1e-9
 
 
@@ -50,11 +52,10 @@ REPLAYED = ("maml", "fomaml", "anil", "boil", "metasgd", "reptile", "protonet", 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_replayed_gradient_is_the_loops(name: str) -> None:
     """Twice, with other weights and other tasks, so that what was recorded is not what is asked for."""
-    algorithm, tasks = built(name), toy_tasks(tasks=4)
-    cuda = torch.device("cuda")
-    first = checkpoint.to(algorithm.init(generator("gpu")), cuda)
+    algorithm, tasks = smooth(name), toy_tasks(tasks=4)
+    first = checkpoint.to(algorithm.init(generator("gpu")), CUDA)
     second = Meta(trees.scale(first.params, 1.1), {})
-    here = trees.to(food(algorithm, tasks), cuda)
+    here = trees.to(food(algorithm, tasks), CUDA)
     graph = Mapper("graph", 2)
     for meta, at in ((first, slice(0, 3)), (second, slice(1, 4)), (first, slice(0, 3))):
         some = trees.index(here, at)
@@ -70,8 +71,8 @@ def test_a_replayed_gradient_is_the_loops(name: str) -> None:
 
 def test_a_replay_draws_as_the_generators_state_says() -> None:
     algorithm = built("feat", "algo.drop=0.5")
-    meta = checkpoint.to(algorithm.init(generator("gpu")), torch.device("cuda"))
-    tasks, graph, found = trees.to(toy_tasks(tasks=2), torch.device("cuda")), Mapper("graph", 2), []
+    meta = checkpoint.to(algorithm.init(generator("gpu")), CUDA)
+    tasks, graph, found = trees.to(toy_tasks(tasks=2), CUDA), Mapper("graph", 2), []
     for seed in (0, 1, 0):
         torch.manual_seed(seed)
         found.append(graph.meta_grad(algorithm, meta, tasks)[1]["loss"])
@@ -89,27 +90,47 @@ def test_what_waits_for_the_device_is_refused_and_leaves_it_fit_for_use() -> Non
 
 
 def test_images_are_the_same_wherever_they_live() -> None:
-    source, cuda = toy_source(), torch.device("cuda")
+    source = toy_source()
     index = np.array([5, 70, 5, 0])
     expected = torch.from_numpy(source.read(index))
     places = {Held: "on cuda", Pinned: "in pinned memory of the host", Mapped: "in a memory map"}
     for kind, where in places.items():
-        images = kind(source, cuda)
+        images = kind(source, CUDA)
         assert images.where.startswith(where) and images.take(index).is_cuda
         assert torch.equal(images.take(index).cpu(), expected)
-    assert isinstance(resident(source, cuda), Held)
-    assert isinstance(resident(source, cuda, budget=10), Pinned)
+    assert isinstance(resident(source, CUDA), Held)
+    assert isinstance(resident(source, CUDA, budget=10), Pinned)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_augmented_episodes_are_the_same_on_any_device(device: str) -> None:
+def test_augmented_episodes_are_the_same_on_any_device() -> None:
     photo = Compose([RandomCrop(padding=2), ColorJitter(0.4, 0.4, 0.4), RandomHorizontalFlip(), RandomRotation(20)])
     augment = Augment(support=photo, query=photo, turn_classes=True, mix=0.5)
     source = toy_source(channels=3)
     batches = []
-    for place in ("cpu", device):
-        images = Images(resident(source, torch.device(place)), Scaling.of(source))
+    for place in (torch.device("cpu"), CUDA):
+        images = Images(resident(source, place), Scaling.of(source))
         batches.append(Episodes(EpisodeSampler(source, EpisodeSpec(5, 2, 3), seed=0), images, augment).batch([3, 8]))
     for ours, theirs in zip(batches[0][:2], batches[1][:2], strict=True):
         torch.testing.assert_close(theirs.x.cpu(), ours.x, atol=1e-6, rtol=0)
         assert torch.equal(theirs.y.cpu(), ours.y)
+
+
+def test_peak_memory_is_that_of_the_work_and_of_what_a_recording_keeps() -> None:
+    """Not that of the algorithms which cuDNN tries in a first call."""
+    x, replayed = torch.ones(2**24, dtype=torch.float32, device=CUDA), Replayed()
+
+    def work(x: torch.Tensor) -> torch.Tensor:
+        return (x + 1) * (x + 2)
+
+    tried: list[torch.Tensor] = []
+
+    def first_more() -> torch.Tensor:
+        if not tried:
+            tried.append(torch.ones(2**27, device=CUDA)[:1].clone())
+        return work(x)
+
+    plain = memory.growth(lambda: work(x), CUDA)
+    assert plain == pytest.approx(3 * 2**26, rel=0.1)
+    assert memory.growth(first_more, CUDA) == pytest.approx(plain, rel=0.1)
+    recorded = memory.growth(lambda: replayed(work, x, "work"), CUDA)
+    assert recorded is not None and recorded >= plain

@@ -11,6 +11,7 @@ import torch
 from metavision import trees
 from metavision.algorithms.base import Algorithm, Score
 from metavision.algorithms.maml import MAML
+from metavision.engine import fitting
 from metavision.engine.fitting import Wanted, candidates, fitted
 from metavision.engine.footprint import MARGIN, Footprint, footprint
 from metavision.engine.mapping import Mapper
@@ -227,3 +228,50 @@ def test_candidates_are_what_is_left_open_the_rules_first() -> None:
     assert {mapper for mapper in found(explicit=False) if mapper.strategy == "loop"} == {*loops[::2]}
     assert found(chunk=3)[0] == Mapper("vmap", 3, explicit=True)
     assert found(mapping="loop") == [Mapper(channels_last=True, explicit=True)]
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice is made as on one; the trial run is here."""
+    monkeypatch.setattr(fitting, "_place", lambda _: torch.device("cuda"))
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_on_a_gpu_explicit_derivatives_are_measured_where_tasks_are_mapped() -> None:
+    algorithm, task = maml(), trees.index(toy_tasks(), slice(0, 1))
+    meta = algorithm.init(generator("rule"))
+
+    def found(**wanted: Any) -> list[Mapper]:
+        return candidates(algorithm, meta, task, Wanted(memory=1.0, chunk=3, **wanted))
+
+    plain = [Mapper("vmap", 3), Mapper("graph", 3)]
+    explicit = [replace(mapper, explicit=True) for mapper in plain]
+    assert found()[0] == plain[0] and set(found()) == {Mapper(), *plain, *explicit}
+    assert set(found(explicit=True)) == {Mapper(explicit=True), *explicit}
+    assert len(found(channels_last=True)) == 2 == len({mapper.explicit for mapper in found(channels_last=True)})
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_what_has_another_shape_in_every_step_is_not_recorded() -> None:
+    algorithm, task = maml(), trees.index(toy_tasks(), slice(0, 1))
+    meta, wanted = algorithm.init(generator("rule")), Wanted(memory=1.0)
+    fixed, varied = (candidates(algorithm, meta, task, wanted, varied=varied) for varied in (False, True))
+    assert {mapper.strategy for mapper in fixed} == {"loop", "vmap", "graph"}
+    assert varied == [mapper for mapper in fixed if mapper.strategy != "graph"]
+    graph = Wanted("graph", memory=1.0)
+    assert fitted(algorithm, meta, task, graph, train=True).strategy == "graph"
+    with pytest.raises(InputError, match=r"the sizes of episodes vary; engine.mapping=vmap does it"):
+        fitted(algorithm, meta, task, graph, train=True, varied=True)
+
+
+def test_candidates_take_one_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Mapper] = []
+
+    def counted(algorithm: Algorithm, meta: Meta, task: Any, mapper: Mapper, **how: Any) -> Footprint:
+        tried.append(mapper)
+        return footprint(algorithm, meta, task, mapper, **how)
+
+    monkeypatch.setattr(fitting, "footprint", counted)
+    algorithm, task = maml(), trees.index(toy_tasks(), slice(0, 1))
+    candidates(algorithm, algorithm.init(generator("rule")), task, Wanted())
+    assert len(tried) == 1

@@ -219,6 +219,16 @@ def test_what_is_wrong_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
     assert not list(Path.cwd().rglob("seed*"))
 
 
+@pytest.mark.slow
+def test_processes_that_cannot_reach_each_other_say_why(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch")
+    assert main(["train", *SMALL, "engine.devices=2"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("metavision: error: the processes of this run can't be joined: ") and "nosuch" in line
+
+
 def test_torchrun_starts_no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metavision.cli.devices.launched", lambda: True)
     with pytest.raises(InputError, match=r"engine\.devices=N is for each job of -m"):

@@ -8,10 +8,20 @@ from typing import Any
 import pytest
 import torch
 
+from metavision import build
+from metavision.data.batches import Episodes
+from metavision.data.episodes import EpisodeSampler
+from metavision.data.images import Images
+from metavision.data.resident import resident
+from metavision.data.spec import EpisodeSpec
 from metavision.engine.mapping import Mapper
 from metavision.engine.tuning import HOPELESS, ROUNDS, SECONDS, tuned
 from metavision.errors import InputError
+from metavision.seeds import generator
+from tests.algorithms.builds import built, composed
+from tests.conftest import toy_source
 
+CPU = torch.device("cpu")
 LOOP, LAST, TWO = Mapper(), Mapper(channels_last=True), Mapper("vmap", 2)
 ALL = (LOOP, LAST, TWO)
 
@@ -100,7 +110,40 @@ def test_what_does_not_fit_or_cannot_be_captured_falls_out() -> None:
         Machine({LOOP: 1.0, TWO: 1.0}, {LAST: ZeroDivisionError()}).tuned({"c": 1})
 
 
+def test_what_fits_no_more_beside_what_others_have_recorded_falls_out() -> None:
+    machine = Machine({LOOP: 1.0, LAST: 1.2, TWO: 1.3})
+
+    def step(mapper: Mapper) -> None:
+        if mapper == LAST and machine.steps[LAST] == 2:
+            raise torch.OutOfMemoryError("full")
+        machine.step(mapper)
+
+    assert tuned({"full": 1}, lambda: ALL, step, lambda: machine.now) == LOOP
+    assert machine.steps == {LOOP: 1 + ROUNDS, LAST: 2, TWO: 1 + ROUNDS}
+
+
 def test_it_leaves_no_trace_in_the_random_state() -> None:
     state = torch.random.get_rng_state()
     Machine(dict.fromkeys(ALL, 1.0)).tuned()
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_without_cuda_in_use_it_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> torch.Tensor:
+        raise AssertionError("CUDA is started")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", start)
+    assert Machine(dict.fromkeys(ALL, 1.0)).tuned() == LOOP
+
+
+def test_an_answer_is_for_the_number_of_tasks_that_a_process_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("algo=protonet", "backbone.filters=4", "episode.meta_batch=4", "budget.steps=500")
+    algorithm, kept = built("protonet", way=5), []
+    tasks = Episodes(EpisodeSampler(toy_source(), EpisodeSpec(5, 1, 2), seed=0), Images(resident(toy_source(), CPU)))
+    monkeypatch.setattr(build, "tuned", lambda setup, *_: kept.append(setup))
+    for processes in (1, 2, 1):
+        monkeypatch.setattr(build.ranks, "count", lambda processes=processes: processes)
+        build.train_mapper(config, algorithm, algorithm.init(generator("tuning")), tasks, {})
+    assert kept[0] == kept[2] != kept[1]

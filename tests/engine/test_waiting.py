@@ -1,6 +1,7 @@
 """Between two logs no step waits for the device: nothing is read on the host."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ from tests.cli.test_selection import Toy
 from tests.conftest import toy_tasks
 
 aten = torch.ops.aten
-READ = {  # what gives a number to the host, or a tensor whose shape depends on numbers
+READ = {  # what gives a number to the host, or a tensor whose shape depends on numbers, or asks whether to complain
     *(aten._local_scalar_dense, aten.item, aten.is_nonzero, aten.equal, aten.nonzero, aten.masked_select),
-    *(aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.repeat_interleave),
+    *(aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.repeat_interleave, aten._linalg_check_errors),
 }
 
 
@@ -53,7 +54,8 @@ def test_what_reads_is_found() -> None:
     with Reads() as reads:
         _ = (x + x).sum()
     assert not reads.found
-    for read in (lambda: float(x[0]), lambda: bool(x[0]), lambda: x[x > 1], x.nonzero, x.unique):
+    solve = partial(torch.linalg.solve, torch.eye(3), x)
+    for read in (lambda: float(x[0]), lambda: bool(x[0]), lambda: x[x > 1], x.nonzero, x.unique, solve):
         with Reads() as reads:
             read()
         assert reads.found

@@ -525,6 +525,35 @@ def test_it_survives(
     inject(Setting(whole, World(whole.data, tmp_path), monkeypatch, capsys), point)
 
 
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_wherever_it_is_killed_the_best_checkpoint_is_of_the_step_that_was_selected(
+    name: str, whole: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it goes on: later, where bits are not the same again, nothing might write that file any more."""
+    monkeypatch.setattr("metavision.cli.training.provenance", origin)
+    world, save, begun = World(whole.data, tmp_path), checkpoint.save, Recorder.started
+    selected = checkpoint.read(whole.checkpoint("best")).step
+    assert selected > 0
+
+    def dies(path: Path, found: Checkpoint) -> None:
+        if path == world.checkpoint(name) and found.step == selected:
+            raise Killed
+        save(path, found)
+
+    def started(recorder: Recorder, step: int) -> None:
+        about = checkpoint.read(world.checkpoint("last")).about
+        assert checkpoint.read(world.checkpoint("best")).step == about["best"]["step"]
+        begun(recorder, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", dies)
+        with pytest.raises(Killed):
+            world.train()
+    monkeypatch.setattr(Recorder, "started", started)
+    assert world.train() == 0
+    assert_same(world, whole)
+
+
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_what_never_heals_ends(
     policy: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

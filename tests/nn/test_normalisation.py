@@ -6,7 +6,7 @@ from torch import nn
 
 from metavision.backbones.conv4 import Conv4
 from metavision.errors import InputError
-from metavision.nn import functional
+from metavision.nn import functional, shared
 from metavision.nn.normalisation import Norm, moments, normalisation
 from metavision.seeds import generator
 from metavision.types import Inputs
@@ -22,6 +22,16 @@ def test_without_statistics_it_is_batch_normalisation() -> None:
 def test_moments_leave_padding_out() -> None:
     x, mask = torch.randn(6, 3, 5, 5), torch.tensor([1, 1, 0, 1, 0, 1], dtype=torch.bool)
     torch.testing.assert_close(moments(x, mask), moments(x[mask]))
+
+
+def test_moments_of_many_numbers_in_bfloat16_are_counted_right() -> None:
+    """Of 225,792 numbers: 225,280 in bfloat16; as a process has its part of a batch, and beside padding."""
+    x = (2 + torch.randn(300, 2, 28, 28)).bfloat16()
+    mask = torch.arange(300) < 288
+    expected = moments(x[mask].double())
+    for found in (moments(x, mask), shared.moments(x[mask], lambda part: part)):
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=0)
 
 
 def test_calibration_is_one_pass_of_running_statistics() -> None:
