@@ -1,6 +1,7 @@
 """Tables fit into 80 columns and hold what was found; the chart is a picture; bad input is one line."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,15 @@ def test_bad_input_is_one_line(words: list[str], complaint: str, capsys: pytest.
     assert main(["bench", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+def test_the_page_has_the_memory_of_the_stored_run() -> None:
+    root = Path(__file__).parents[2]
+    stored = {
+        row["work"]: row["contenders"] for row in json.loads((root / "benchmarks/train.json").read_text())["rows"]
+    }
+    table = re.findall(r"^\| (.+) \| (\d+) \| (\d+) \|$", (root / "docs/benchmarks.md").read_text(), re.MULTILINE)
+    assert len(table) >= 5
+    for work, ours, theirs in table:
+        peaks = (stored[work][name]["peak"] / 2**20 for name in ("metavision", "learn2learn"))
+        assert [round(peak) for peak in peaks] == [int(ours), int(theirs)], work

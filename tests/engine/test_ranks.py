@@ -214,8 +214,8 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_with_one(monkeypatc
 def test_what_is_wrong_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
     """By the processes, of which the first to fail speaks for all."""
     assert main(["train", *SMALL, "episode.way=5000", "engine.devices=2"]) == 2
-    error = capfd.readouterr().err.removeprefix("packing glyphs: 20680 images\n")
-    assert error.startswith("metavision: error: 5000-way episodes need") and error.count("\n") == 1
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "packing glyphs" not in line)
+    assert line.startswith("metavision: error: 5000-way episodes need")
     assert not list(Path.cwd().rglob("seed*"))
 
 
