@@ -122,6 +122,18 @@ def test_what_fits_no_more_beside_what_others_have_recorded_falls_out() -> None:
     assert machine.steps == {LOOP: 1 + ROUNDS, LAST: 2, TWO: 1 + ROUNDS}
 
 
+def test_if_nothing_ran_the_first_has_another_chance() -> None:
+    machine, failed = Machine({LOOP: 1.0}), set()
+
+    def step(mapper: Mapper) -> None:
+        if mapper not in failed:
+            failed.add(mapper)
+            raise torch.OutOfMemoryError("full")
+        machine.step(mapper)
+
+    assert tuned({"full": 2}, lambda: ALL, step, lambda: machine.now) == LOOP
+
+
 def test_it_leaves_no_trace_in_the_random_state() -> None:
     state = torch.random.get_rng_state()
     Machine(dict.fromkeys(ALL, 1.0)).tuned()
