@@ -22,8 +22,10 @@ has the slope -r^2 h / N and p the slope r (h' - p h) / N,
     (s' - s p) e - s r (D h + S h') / N.
 """
 
-from collections.abc import Iterator
-from itertools import repeat
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,17 +33,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
-from metavision.nn import shared
+from metavision.nn import plain, shared
 from metavision.nn.mapped import apart, below, mapped, together, transformed
 from metavision.nn.modes import modes
 from metavision.nn.normalisation import EPSILON, Norm
 
 LAST = torch.channels_last
-EACH = (0, 2, 3)  # what a channel's numbers lie along
-SUMMED = 2**13  # numbers of a channel added up at a time: of 700,000 a float32 sum lost three of its digits
-CACHED = (
-    2**22
-)  # bytes of a map that are worked on at a time: 2 to 8 MiB took three quarters of the time of a whole one of 22
+WIDE = 32  # channels on maps of half as many pixels, from which on a weight's gradient pays by Winograd's tiles
 
 
 def applies(x: Tensor, conv: nn.Module, norm: nn.Module, mask: Tensor | None) -> bool:
@@ -87,7 +85,7 @@ def _block(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, stride: int,
         sign = torch.copysign(torch.ones_like(scale), scale.detach())
         weight, scale = weight * sign.view(-1, 1, 1, 1), scale * sign
     y = _Convolution.apply(x, weight, stride)
-    return _Rest.apply(y, scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1), pool)
+    return _Rest.apply(y, scale, shift, 2 if pool else 1)
 
 
 class _Convolution(Function):
@@ -129,18 +127,18 @@ class _Rest(Function):
     """What follows the convolution, for scales of 0 and more. Of h only y is kept, since h = r (y - m(y))."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, scale: Tensor, shift: Tensor, pool: bool) -> Tensor:
-        mean, var = (moment.view(scale.shape) for moment in _moments(y))
+    def forward(ctx: Any, y: Tensor, scale: Tensor, shift: Tensor, side: int) -> Tensor:
+        passes = _passes(y)
+        mean, var = passes.moments(y)
         r = var.add_(EPSILON).rsqrt_()
-        top, index = F.max_pool2d(y, 2, return_indices=True) if pool else (y, None)
-        u = torch.addcmul(-mean * r, top, r)
-        out = torch.addcmul(shift, u, scale).relu_()
+        u, index, out = passes.pooled(y, mean, r, scale, shift, side)
         ctx.save_for_backward(y, scale, mean, r, u, index, out)
+        ctx.side = side
         return out
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        return *_RestBackward.apply(cotangent, *ctx.saved_tensors, torch.is_grad_enabled()), None
+        return *_RestBackward.apply(cotangent, *ctx.saved_tensors, ctx.side, torch.is_grad_enabled()), None
 
 
 class _RestBackward(Function):
@@ -153,49 +151,67 @@ class _RestBackward(Function):
         mean: Tensor,
         r: Tensor,
         u: Tensor,
-        index: Tensor | None,
+        index: Tensor,
         out: Tensor,
+        side: int,
         again: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        g = torch.ops.aten.threshold_backward(cotangent.contiguous(memory_format=LAST), out, 0)
-        g_sum, gu = g.sum(EACH, keepdim=True), (g * u).sum(EACH, keepdim=True)
-        rate = r if again else r * scale  # e itself is kept for whoever differentiates this
-        per = -y.shape[1] / y.numel()  # -1 / N
-        slope = (rate * r * gu).mul_(per)
-        level = torch.addcmul(slope * mean, rate, g_sum, value=-per).neg_()
-        e = torch.empty_like(y)
-        for e_i, y_i, g_i, index_i in _parts(_cached(y), e, y, g * rate, index):
-            _up(g_i, index_i, e_i).addcmul_(y_i, slope).add_(level)
-        if not again:
-            return e, gu, g_sum
-        ctx.save_for_backward(y, scale, mean, r, u, index, out, g, gu, e)
-        ctx.set_materialize_grads(False)
-        return e * scale, gu, g_sum
+        passes = _passes(y)
+        cotangent = cotangent.contiguous(memory_format=LAST)
+        g_sum, gu = passes.sums(cotangent, out, u)
+        slope, level = _of_e(y, mean, r, g_sum, gu)
+        dy = passes.spread(cotangent, out, index, y, scale * r, scale * slope, scale * level, None, None, side)
+        if again:
+            ctx.save_for_backward(cotangent, y, scale, mean, r, u, index, out, g_sum, gu)
+            ctx.side = side
+            ctx.set_materialize_grads(False)
+        return dy, gu, g_sum
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, y_: Tensor | None, scale_: Tensor | None, shift_: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        y, scale, mean, r, u, index, out, g, gu, e = ctx.saved_tensors
+        cotangent, y, scale, mean, r, u, index, out, g_sum, gu = ctx.saved_tensors
+        passes, side = _passes(y), ctx.side
         zero = torch.zeros_like(scale)
-        y_ = torch.zeros_like(y) if y_ is None else y_
+        y_ = torch.zeros_like(y) if y_ is None else y_.contiguous(memory_format=LAST)
         scale_, shift_ = zero if scale_ is None else scale_, zero if shift_ is None else shift_
         n = y.numel() // y.shape[1]
-        dot, total = _sums(y_, y, scale, mean, r)
-        middle, p = total.view_as(r) / n, dot.view_as(r) * r / n  # m(y'); m(h t), as m(h) = 0
-        u_ = (_down(y_, index) - middle).mul_(r).addcmul_(u, p, value=-1)
-        d = (g * u_).sum(EACH, keepdim=True)
-        z_ = torch.addcmul(shift_, u, scale_).addcmul_(u_, scale)
+        dot, total = passes.products(y_, y, mean, r)
+        middle, p = total / n, dot * r / n  # m(y'); m(h t), as m(h) = 0
+        z_, d = passes.tangent(y_, index, u, cotangent, out, middle, r, p, scale, scale_, shift_, side)
         factor = scale * r / -n
         # D h + S h' = (D - S p) h + S t, and h and t are r (y - m(y)) and r (y' - m(y')).
         slope, slope_ = factor * r * torch.addcmul(d, gu, p, value=-1), factor * r * gu
         level = -torch.addcmul(slope * mean, slope_, middle)
         rate = torch.addcmul(scale_, scale, p, value=-1)
-        by_y = torch.empty_like(y)
-        for by_i, e_i, y_i, dy_i in _parts(_cached(y), by_y, e, y, y_):
-            torch.addcmul(level, e_i, rate, out=by_i).addcmul_(y_i, slope).addcmul_(dy_i, slope_)
-        return torch.ops.aten.threshold_backward(z_, out, 0), by_y, d, *[None] * 6
+        slope_e, level_e = _of_e(y, mean, r, g_sum, gu)
+        slope, level = torch.addcmul(slope, rate, slope_e), torch.addcmul(level, rate, level_e)
+        by_y = passes.spread(cotangent, out, index, y, rate * r, slope, level, y_, slope_, side)
+        return z_, by_y, d, *[None] * 7
+
+
+def _of_e(y: Tensor, mean: Tensor, r: Tensor, g_sum: Tensor, gu: Tensor) -> tuple[Tensor, Tensor]:
+    """slope and level in e = r up(g) + slope y + level."""
+    per = -y.shape[1] / y.numel()  # -1 / N
+    slope = (r * r * gu).mul_(per)
+    return slope, torch.addcmul(slope * -mean, r, g_sum, value=per)
+
+
+def _passes(y: Tensor) -> ModuleType:
+    """Where the passes over maps like y are."""
+    return import_module("metavision.nn.compiled") if _compile(y) else plain
+
+
+def _compile(y: Tensor) -> bool:
+    """Whether there are compiled loops for maps like y."""
+    return y.device.type == "cpu" and y.dtype in (torch.float32, torch.float64) and _numba()
+
+
+@cache
+def _numba() -> bool:
+    return find_spec("numba") is not None
 
 
 def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -204,80 +220,13 @@ def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 def _transposed(dy: Tensor, x: Tensor, weight: Tensor, stride: int, inputs: bool, weights: bool) -> Any:
     """What a cotangent of a convolution's output is at its input and its weight."""
-    return torch.ops.aten.convolution_backward(
-        dy, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], _groups(x, weight), [inputs, weights, False]
-    )[:2]
+    groups = _groups(x, weight)
+    given = dy, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], groups
+    if not (weights and stride == 1 and min(*weight.shape[:2], 2 * x.shape[2], 2 * x.shape[3]) >= WIDE and _compile(x)):
+        return torch.ops.aten.convolution_backward(*given, [inputs, weights, False])[:2]
+    by_x = torch.ops.aten.convolution_backward(*given, [True, False, False])[0] if inputs else None
+    return by_x, import_module("metavision.nn.winograd").weight_gradient(dy, x, groups)
 
 
 def _groups(x: Tensor, weight: Tensor) -> int:
     return x.shape[1] // weight.shape[1]
-
-
-def _moments(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (c,) of the channels of y (n, c, h, w)."""
-    # In one pass, where torch.var_mean takes thirty times as long on a CPU.
-    parts = [torch.batch_norm_update_stats(part, None, None, 0.0) for (part,) in _parts(_summed(y), y)]
-    if len(parts) == 1:
-        return parts[0]
-    means, variances = (torch.stack(some) for some in zip(*parts, strict=True))
-    share = torch.full_like(means, len(y[: _summed(y)]) / len(y))
-    share[-1] = 1 - (len(parts) - 1) * len(y[: _summed(y)]) / len(y)
-    mean = (share * means).sum(0)
-    return mean, (share * (variances + (means - mean).square_())).sum(0)
-
-
-def _sums(y_: Tensor, y: Tensor, scale: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of y_ r (y - mean) and of y_ over a channel, in one pass over both."""
-    given = (
-        scale.flatten(),
-        None,
-        None,
-        mean.flatten(),
-        r.flatten(),
-        True,
-        EPSILON,
-        [False, True, True],
-    )  # CUDA needs a scale
-    backward = torch.ops.aten.native_batch_norm_backward
-    parts = [backward(dy_i, y_i, *given)[1:] for y_i, dy_i in _parts(_summed(y), y, y_)]
-    dot, total = (torch.stack(some).sum(0) for some in zip(*parts, strict=True))
-    return dot, total
-
-
-def _cached(y: Tensor) -> int:
-    """How many images of y stay in cache while several passes go over them."""
-    images = max(1, CACHED * len(y) // (y.numel() * y.element_size()))
-    return images if 2 * images <= len(y) else len(y)
-
-
-def _summed(y: Tensor) -> int:
-    """How many images of y can be added up as torch does it on a CPU, one number after another."""
-    return max(1, SUMMED // y[0, 0].numel())
-
-
-def _parts(images: int, first: Tensor, *rest: Tensor | None) -> Iterator[Any]:
-    """Some images of maps at a time; on other devices all of them."""
-    if first.device.type != "cpu" or images >= len(first):
-        return iter([(first, *rest)])
-    parts = [repeat(None) if maps is None else maps.split(images) for maps in rest]
-    return zip(first.split(images), *parts, strict=False)
-
-
-def _up(g: Tensor, index: Tensor | None, out: Tensor) -> Tensor:
-    """The transpose of pooling: each number goes to where the maximum was."""
-    if index is None:
-        return out.copy_(g)
-    return torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
-        g, out, [2, 2], [2, 2], [0, 0], [1, 1], False, index, grad_input=out
-    )
-
-
-def _down(a: Tensor, index: Tensor | None) -> Tensor:
-    """What stands where the maximum was."""
-    if index is None:
-        return a
-    down = torch.empty_like(index, dtype=a.dtype)
-    for a_i, index_i, down_i in _parts(_cached(a), a, index, down):
-        there = _up(torch.ones_like(down_i), index_i, torch.empty_like(a_i))
-        torch.ops.aten.avg_pool2d.out(there.mul_(a_i), [2, 2], [2, 2], [0, 0], False, True, 1, out=down_i)
-    return down
