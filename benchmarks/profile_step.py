@@ -49,7 +49,8 @@ REST, OVERHEAD = "other operations", "Python, dispatch, autograd"
 KINDS = {  # by a part of an operation's name; the first that fits
     "convolution": ("convolution", "conv2d"),
     "convolution: input gradient": (),  # of convolution_backward, by what it is asked for
-    "convolution: weight gradient": (),
+    "convolution: weight gradient": ("metavision.tiles",),  # whose products are among those of matrices
+    "passes of blocks, compiled": ("metavision.",),
     "matrix products": ("mm", "matmul", "linalg", "dot"),
     "pooling": ("pool", "gather", "scatter", "index"),
     "reductions (normalisation)": ("sum", "mean", "var", "amax", "norm", "softmax"),
@@ -172,7 +173,7 @@ class Labels(TorchDispatchMode):
 
 def kind(func: Any) -> str:
     """That of an operation."""
-    name = func.overloadpacket.__name__
+    name = str(func.overloadpacket)
     return next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), REST)
 
 

@@ -25,7 +25,8 @@ LIMIT = 64 * 2**20  # bytes: what is easily carried
 TESTS = ("pytest", "pytest-timeout")
 PEERS = ("learn2learn", "requests", "tqdm", "higher", "torchopt", "easyfsl")
 THERE = ("torch", "torchvision")  # and what they need
-DISPENSABLE = ("wandb", "pandas")  # large: logger=none; without pandas the peer easyfsl is said to be not measured
+# Large: logger=none; without pandas the peer easyfsl is said to be not measured; numba compiles for a CPU alone.
+DISPENSABLE = ("wandb", "pandas", "numba")
 # Needed by these packages as they say, but not by what is run of them.
 NOT_IMPORTED = {"learn2learn": ("gym", "qpth", "gsutil", "pytorch-lightning")}
 OPTIONS = {"learn2learn": '--config-settings="--build-option=build_ext"'}  # see install_learn2learn.py

@@ -24,7 +24,6 @@ has the slope -r^2 h / N and p the slope r (h' - p h) / N,
 
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +38,7 @@ from metavision.nn.modes import modes
 from metavision.nn.normalisation import EPSILON, Norm
 
 LAST = torch.channels_last
-WIDE = 32  # channels on maps of half as many pixels, from which on a weight's gradient pays by Winograd's tiles
+CHANNELS, SIDE = 32, 14  # of maps, from which on a weight's gradient pays by Winograd's tiles
 
 
 def applies(x: Tensor, conv: nn.Module, norm: nn.Module, mask: Tensor | None) -> bool:
@@ -53,6 +52,7 @@ def applies(x: Tensor, conv: nn.Module, norm: nn.Module, mask: Tensor | None) ->
         and not any(layer._forward_pre_hooks or layer._forward_hooks for layer in (conv, norm))  # noqa: SLF001
         and not torch.is_autocast_enabled(x.device.type)
         and (mapped() or not transformed())
+        and (x.device.type != "cpu" or _compiles(x))  # torch's own sums on a CPU lose digits
     )
 
 
@@ -199,21 +199,6 @@ def _of_e(y: Tensor, mean: Tensor, r: Tensor, g_sum: Tensor, gu: Tensor) -> tupl
     return slope, torch.addcmul(slope * -mean, r, g_sum, value=per)
 
 
-def _passes(y: Tensor) -> ModuleType:
-    """Where the passes over maps like y are."""
-    return import_module("metavision.nn.compiled") if _compile(y) else plain
-
-
-def _compile(y: Tensor) -> bool:
-    """Whether there are compiled loops for maps like y."""
-    return y.device.type == "cpu" and y.dtype in (torch.float32, torch.float64) and _numba()
-
-
-@cache
-def _numba() -> bool:
-    return find_spec("numba") is not None
-
-
 def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return F.conv2d(x, weight, None, stride, 1, 1, _groups(x, weight)).contiguous(memory_format=LAST)
 
@@ -222,7 +207,8 @@ def _transposed(dy: Tensor, x: Tensor, weight: Tensor, stride: int, inputs: bool
     """What a cotangent of a convolution's output is at its input and its weight."""
     groups = _groups(x, weight)
     given = dy, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], groups
-    if not (weights and stride == 1 and min(*weight.shape[:2], 2 * x.shape[2], 2 * x.shape[3]) >= WIDE and _compile(x)):
+    channels, side = min(weight.shape[0] // groups, weight.shape[1]), min(x.shape[2:])
+    if not (weights and stride == 1 and channels >= CHANNELS and side >= SIDE and _compiles(x)):
         return torch.ops.aten.convolution_backward(*given, [inputs, weights, False])[:2]
     by_x = torch.ops.aten.convolution_backward(*given, [True, False, False])[0] if inputs else None
     return by_x, import_module("metavision.nn.winograd").weight_gradient(dy, x, groups)
@@ -230,3 +216,23 @@ def _transposed(dy: Tensor, x: Tensor, weight: Tensor, stride: int, inputs: bool
 
 def _groups(x: Tensor, weight: Tensor) -> int:
     return x.shape[1] // weight.shape[1]
+
+
+def _passes(y: Tensor) -> ModuleType:
+    """Where the passes over maps like y are."""
+    return import_module("metavision.nn.compiled") if _compiles(y) else plain
+
+
+def _compiles(y: Tensor) -> bool:
+    """Whether there are compiled loops for maps like y."""
+    return y.device.type == "cpu" and y.dtype in (torch.float32, torch.float64) and _numba()
+
+
+@cache
+def _numba() -> bool:
+    """Whether numba is there, and takes the numpy that is."""
+    try:
+        import_module("metavision.nn.kernels")
+    except ImportError:
+        return False
+    return True

@@ -6,22 +6,23 @@ own precision, and of rows in float64: one number after another, a float32 sum o
 They are operations of torch, `torch.ops.metavision`, so that whoever watches these (`engine/footprint.py`) sees them.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metavision.nn.kernels import Array, array, compiled, operation, over_images, vector
+from metavision.nn.kernels import Array, Loop, array, operation, over_images, vector
 
 
 @operation
 def moments(y: Tensor) -> tuple[Tensor, Tensor]:
+    if not y.numel():
+        raise ValueError(f"maps of {list(y.shape)} have no moments")
     maps = array(y)
-    first = maps[0, 0, 0]  # what is summed is the distance from it, so that no digits are lost to a large mean
+    first = maps[0, 0, 0].astype(np.float64)
     total, square = _summed(_moments, maps, first) * (y.shape[1] / y.numel())
-    return vector(first + total, y), vector(square - total * total, y)
+    return vector(first + total, y), vector(np.maximum(square - total * total, 0), y)
 
 
 @operation
@@ -29,6 +30,8 @@ def pooled(
     y: Tensor, mean: Tensor, r: Tensor, scale: Tensor, shift: Tensor, side: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, c, h, w = y.shape
+    if min(h, w) < side:
+        raise ValueError(f"maps of {h}x{w} can't be halved")
     u = _maps(y, (n, c, h // side, w // side))
     out = torch.empty_like(u)
     index = torch.empty_like(u, dtype=torch.uint8) if side > 1 else _nowhere(y)
@@ -63,7 +66,7 @@ def spread(
 
 @operation
 def products(y_: Tensor, y: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    dot, total = _summed(_products, *map(array, (y_, y, mean, r)))
+    total, dot = _summed(_products, *map(array, (y_, y, mean, r)))
     return vector(dot, y), vector(total, y)
 
 
@@ -97,12 +100,14 @@ def _nowhere(like: Tensor) -> Tensor:
     return torch.empty(0, like.shape[1], 0, 0, dtype=torch.uint8, memory_format=torch.channels_last)
 
 
-def _summed(kernel: Callable[..., Array], *given: Any) -> Array:
-    return np.sum(over_images(kernel, *given), axis=0)
+def _summed(loop: Loop, *given: Any) -> Array:
+    return np.sum(over_images(loop, *given), axis=0)
 
 
-@compiled
+@Loop
 def _moments(images, y, first):
+    # What is summed is the distance from a row's first number, then from that of all maps: no digits are lost to a
+    # large mean, nor to a number far from the others.
     _, h, w, c = y.shape
     sums = np.zeros((2, c))
     row, squares = np.empty(c, y.dtype), np.empty(c, y.dtype)
@@ -111,15 +116,17 @@ def _moments(images, y, first):
             row[:], squares[:] = 0, 0
             for m in range(w):
                 for k in range(c):
-                    v = y[i, j, m, k] - first[k]
+                    v = y[i, j, m, k] - y[i, j, 0, k]
                     row[k] += v
                     squares[k] += v * v
-            sums[0] += row
-            sums[1] += squares
+            for k in range(c):
+                away = y[i, j, 0, k] - first[k]
+                sums[0, k] += row[k] + w * away
+                sums[1, k] += squares[k] + away * (2 * row[k] + w * away)
     return sums
 
 
-@compiled
+@Loop
 def _pooled(images, y, mean, r, scale, shift, u, index, out, side):
     _, h, w, c = u.shape
     zero = y.dtype.type(0)
@@ -139,10 +146,9 @@ def _pooled(images, y, mean, r, scale, shift, u, index, out, side):
                     z = scale[k] * t + shift[k]
                     u[i, j, m, k] = t
                     out[i, j, m, k] = zero if z <= zero else z  # what is not a number stays so
-    return 0
 
 
-@compiled
+@Loop
 def _sums(images, cotangent, out, u):
     _, h, w, c = u.shape
     zero = u.dtype.type(0)
@@ -161,7 +167,7 @@ def _sums(images, cotangent, out, u):
     return sums
 
 
-@compiled
+@Loop
 def _spread(images, cotangent, out, index, y, rate, slope, level, y_, slope_, e, side):
     _, h, w, c = y.shape
     rows, columns = out.shape[1:3]
@@ -186,10 +192,9 @@ def _spread(images, cotangent, out, index, y, rate, slope, level, y_, slope_, e,
                     if y_ is not None:
                         v += slope_[k] * y_[i, j, m, k]
                     e[i, j, m, k] = v + (g[half, k] if at[half, k] == here else zero)
-    return 0
 
 
-@compiled
+@Loop
 def _products(images, y_, y, mean, r):
     _, h, w, c = y.shape
     sums = np.zeros((2, c))
@@ -202,12 +207,12 @@ def _products(images, y_, y, mean, r):
                     v = y_[i, j, m, k]
                     row[k] += v
                     products[k] += v * (r[k] * (y[i, j, m, k] - mean[k]))
-            sums[0] += products
-            sums[1] += row
+            sums[0] += row
+            sums[1] += products
     return sums
 
 
-@compiled
+@Loop
 def _tangent(images, y_, index, u, cotangent, out, middle, r, p, scale, scale_, shift_, z_, side):
     _, h, w, c = u.shape
     zero = u.dtype.type(0)

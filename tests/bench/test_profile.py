@@ -25,8 +25,12 @@ def profile(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_operations_are_told_by_their_kind(profile: ModuleType) -> None:
+    moments = pytest.importorskip("metavision.nn.compiled", exc_type=ModuleNotFoundError).moments
+    tiles = pytest.importorskip("metavision.nn.winograd", exc_type=ModuleNotFoundError).tiles
     kinds = {
         aten.convolution.default: "convolution",
+        tiles: "convolution: weight gradient",
+        moments: "passes of blocks, compiled",
         aten.mm.default: "matrix products",
         aten.addmm.default: "matrix products",
         aten.max_pool2d_with_indices.default: "pooling",

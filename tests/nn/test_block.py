@@ -10,12 +10,20 @@ from metavision.backbones.conv4 import Conv4
 from metavision.nn import functional
 from metavision.nn.block import block
 from metavision.nn.functional import initial
+from metavision.nn.gradient import gradient
 from metavision.nn.modes import Modes, under
 from metavision.nn.normalisation import EPSILON
 from metavision.seeds import generator
 from metavision.types import Inputs, P
 
 pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a CPU, and those of other devices."""
+    module = pytest.importorskip(f"metavision.nn.{request.param}", exc_type=ModuleNotFoundError)
+    monkeypatch.setattr("metavision.nn.block._passes", lambda _: module)
 
 
 def inputs(channels: int, side: int) -> list[Tensor]:
@@ -37,6 +45,7 @@ def inputs(channels: int, side: int) -> list[Tensor]:
         ),
     ],
 )
+@pytest.mark.usefixtures("passes")
 def test_derivatives_are_the_slopes(channels: int, side: int, stride: int, pool: bool) -> None:
     given = inputs(channels, side)
 
@@ -48,6 +57,7 @@ def test_derivatives_are_the_slopes(channels: int, side: int, stride: int, pool:
     assert gradgradcheck(lambda *rest: function(image, *rest), given[1:])
 
 
+@pytest.mark.usefixtures("passes")
 @pytest.mark.parametrize("downsample", ["pool", "stride"])
 def test_it_is_the_block_that_it_stands_for(downsample: str) -> None:
     net = Conv4((1, 28, 28), filters=4, norm="batch", downsample=downsample)
@@ -57,6 +67,36 @@ def test_it_is_the_block_that_it_stands_for(downsample: str) -> None:
     found = [second(net, params, x, explicit=explicit) for explicit in (False, True)]
     for name, expected in found[0].items():
         torch.testing.assert_close(found[1][name], expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("tasks", [None, 2])
+def test_wide_maps_take_tiles(tasks: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    winograd = pytest.importorskip("metavision.nn.winograd", exc_type=ModuleNotFoundError)
+    used = []
+    tiles = winograd.weight_gradient
+    monkeypatch.setattr(winograd, "weight_gradient", lambda *given: used.append(given[2]) or tiles(*given))
+    net = Conv4((32, 17, 19), filters=32, norm="batch", pools=1)
+    params = initial(net, generator("block"))
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(tasks or 1, 3, 32, 17, 19, generator=draw)
+
+    def slopes(params: P, x: Tensor) -> P:
+        return gradient(lambda p: functional.apply(net, p, {}, Inputs(x)).tanh().sum(), params)
+
+    found = []
+    for explicit in (False, True):
+        with under(Modes(explicit=explicit)):
+            mapped = torch.func.vmap(slopes, (None, 0))(params, x) if tasks else slopes(params, x[0])
+        found.append(mapped)
+    assert used == [tasks or 1]
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-9, atol=1e-10)
+
+
+def test_small_maps_are_not_halved() -> None:
+    x, weight, scale, shift = inputs(1, 1)
+    with pytest.raises((ValueError, RuntimeError), match=r"can't be halved|too small"):
+        block(x, weight, scale, shift, stride=1, pool=True)
 
 
 def test_large_maps_lose_no_more_digits_than_autograds_do() -> None:

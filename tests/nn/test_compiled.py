@@ -1,13 +1,15 @@
 """Compiled passes over maps against the same of torch's operations, and against their definition."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from metavision.nn import kernels, plain
+from metavision.nn import plain
 from metavision.nn.block import block
 
 compiled = pytest.importorskip("metavision.nn.compiled", exc_type=ModuleNotFoundError)
+kernels = pytest.importorskip("metavision.nn.kernels")
 LAST = torch.channels_last
 SHAPES = [(3, 4, 6, 8), (2, 3, 7, 5), (1, 1, 2, 2), (4, 5, 3, 3), (2, 1, 5, 6)]
 BOTH = pytest.mark.parametrize("side", [1, 2])
@@ -34,6 +36,25 @@ def test_moments(shape: tuple[int, ...]) -> None:
     mean, var = compiled.moments(y)
     torch.testing.assert_close(mean, y.mean((0, 2, 3)))
     torch.testing.assert_close(var, y.var((0, 2, 3), correction=0))
+
+
+@pytest.mark.parametrize("odd", [(0, 0, 0), (1, 7, 7)], ids=str)
+def test_moments_of_single_precision_beside_a_number_far_from_the_others(odd: tuple[int, int, int]) -> None:
+    y = drawn((50, 4, 84, 84))[0].float() * 0.01
+    y[odd[0], :, odd[1], odd[2]] = 25
+    mean, var = compiled.moments(y)
+    torch.testing.assert_close(mean.double(), y.double().mean((0, 2, 3)), rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(var.double(), y.double().var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-9)
+
+
+def test_maps_of_one_number_have_no_variance() -> None:
+    _, var = compiled.moments(torch.full((50, 4, 84, 84), 0.1, dtype=torch.float32).contiguous(memory_format=LAST))
+    assert (var >= 0).all() and (var < 1e-12).all()
+
+
+def test_no_maps_have_no_moments() -> None:
+    with pytest.raises(ValueError, match="no moments"):
+        compiled.moments(torch.empty(0, 3, 4, 4))
 
 
 @EVERY
@@ -100,8 +121,25 @@ def test_images_are_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     seen = []
     pool = kernels._pool
-    monkeypatch.setattr(kernels, "_pool", lambda *of: seen.append(of[1]) or pool(*of))
+    monkeypatch.setattr(kernels, "_pool", lambda process: seen.append(process) or pool(process))
     alone = results(1)
     assert not seen
     torch.testing.assert_close(results(3), alone)
-    assert set(seen) == {3}
+    assert seen
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), EOFError("damaged")], ids=repr)
+def test_a_disk_that_keeps_no_loops_stops_nothing(error: Exception) -> None:
+    def twice(_, x: np.ndarray) -> np.ndarray:
+        return 2 * x
+
+    loop = kernels.Loop(twice)
+
+    class Broken:
+        stats = loop._run.stats
+
+        def __call__(self, *_: object) -> None:
+            raise error
+
+    loop._run = Broken()
+    assert kernels.over_images(loop, np.ones((1, 1, 1, 1)))[0] == 2 == loop((0, 1), np.ones(1))[0]
