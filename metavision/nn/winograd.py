@@ -110,10 +110,10 @@ def _transformed(images, x, group, side, out):
     high, wide = (h + SIDE - 1) // SIDE, (w + SIDE - 1) // SIDE
     before = 1 if side == 6 else 0  # rows and columns of padding
     # Columns lie by their place in a tile, so that those of a place are one long vector.
-    rows = np.zeros((side, SIDE, wide + 1, c), x.dtype)
-    moved = np.empty((6, SIDE * (wide + 1) * c), x.dtype)
-    x_ = rows.reshape((side, SIDE * (wide + 1) * c))
-    y_ = moved.reshape((6, SIDE, (wide + 1) * c))
+    rows = np.zeros((side, SIDE, wide + before, c), x.dtype)
+    moved = np.empty((6, SIDE * (wide + before) * c), x.dtype)
+    x_ = rows.reshape((side, SIDE * (wide + before) * c))
+    y_ = moved.reshape((6, SIDE, (wide + before) * c))
     out_ = out.reshape((6, 6, out.shape[1] * c))
     many = wide * c
     for i in range(*images):
