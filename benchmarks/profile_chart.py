@@ -40,7 +40,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         axis.set_xticks([])
     limits = report["ceiling"]
     figure.suptitle(
-        f"{report['device']}: ceiling {limits['gflop_per_second']:.0f} GFLOP/s (matrix product), "
+        f"{report['device']}: ceiling {limits['gflop_per_second']:.0f} GFLOP/s (product or convolution), "
         f"{limits['gb_per_second']:.1f} GB/s (copy)",
         x=0.01,
         ha="left",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, shape_wrapper
 
 from metavision.engine import device as devices
@@ -40,15 +41,20 @@ def counted(call: Callable[[], object]) -> dict[str, Any]:
 
 
 def ceiling(device: torch.device, side: int = SIDE, copied: int = COPIED) -> dict[str, float]:
-    """What this device reaches in float32 at its best: `flops` a second in a product of large matrices, `bytes` a
-    second, read and written, in a copy. Medians, on as many threads as torch is set to."""
+    """What this device reaches in float32 at its best: `flops` a second in a product of large matrices or a convolution
+    of many maps, the faster; `bytes` a second, read and written, in a copy. Medians, on as many threads as torch is set
+    to. A library's products may leave out what a processor can do (MKL's do AVX-512 on AMD's)."""
     if device.type == "cuda":
         side, copied = ON_A_GPU * side, ON_A_GPU * copied
     a, b = (torch.rand(side, side, device=device) for _ in range(2))
     out = torch.empty_like(a)
+    maps = torch.rand(side // 32, 64, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    kernel = torch.rand(64, 64, 3, 3, device=device)
     source, target = (torch.ones(copied, device=device) for _ in range(2))
+    product = 2 * side**3 / _seconds(lambda: torch.mm(a, b, out=out), device)
+    convolution = 2 * maps.numel() * kernel[0].numel() / _seconds(lambda: F.conv2d(maps, kernel, padding=1), device)
     return {
-        "flops": 2 * side**3 / _seconds(lambda: torch.mm(a, b, out=out), device),
+        "flops": max(product, convolution),
         "bytes": 2 * 4 * copied / _seconds(lambda: target.copy_(source), device),
     }
 

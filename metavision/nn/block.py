@@ -38,7 +38,7 @@ from metavision.nn.modes import modes
 from metavision.nn.normalisation import EPSILON, Norm
 
 LAST = torch.channels_last
-CHANNELS, SIDE = 32, 14  # of maps, from which on a weight's gradient pays by Winograd's tiles
+CHANNELS, SIDE = 32, 14  # of maps, from which on Winograd's tiles pay for a weight's gradient
 
 
 def applies(x: Tensor, conv: nn.Module, norm: nn.Module, mask: Tensor | None) -> bool:
@@ -208,7 +208,7 @@ def _transposed(dy: Tensor, x: Tensor, weight: Tensor, stride: int, inputs: bool
     groups = _groups(x, weight)
     given = dy, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], groups
     channels, side = min(weight.shape[0] // groups, weight.shape[1]), min(x.shape[2:])
-    if not (weights and stride == 1 and channels >= CHANNELS and side >= SIDE and _compiles(x)):
+    if not (weights and stride == 1 and channels >= CHANNELS and side >= SIDE and _tiled(x)):
         return torch.ops.aten.convolution_backward(*given, [inputs, weights, False])[:2]
     by_x = torch.ops.aten.convolution_backward(*given, [True, False, False])[0] if inputs else None
     return by_x, import_module("metavision.nn.winograd").weight_gradient(dy, x, groups)
@@ -221,6 +221,11 @@ def _groups(x: Tensor, weight: Tensor) -> int:
 def _passes(y: Tensor) -> ModuleType:
     """Where the passes over maps like y are."""
     return import_module("metavision.nn.compiled") if _compiles(y) else plain
+
+
+def _tiled(x: Tensor) -> bool:
+    """Whether the gradient of a weight of maps like x goes by tiles: with AVX-512 oneDNN's own takes half of their time."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX2" and _compiles(x)
 
 
 def _compiles(y: Tensor) -> bool:
