@@ -5,9 +5,9 @@ python benchmarks/profile_step.py --json benchmarks/profile.json --chart docs/pr
 Every operation below autograd and torch.func is told by its kind. On a CPU its time is the processor's, which other
 programs do not move; on CUDA that of its kernels, by torch.profiler. What a step takes beyond their sum, measured
 without all this, is Python, dispatch and autograd, in which on CUDA the device is idle. The ceiling is what a large
-matrix product or convolution, and a large copy, reach on this device in float32: no kind can take less than its FLOPs at
-the one, or its bytes, read and written once by every operation, at the other, unless these are in cache. On one thread of a CPU. Not
-yet run on a GPU.
+matrix product or convolution, and a large copy, reach on this device in float32: no kind can take less than its FLOPs
+at the one, or its bytes, read and written once by every operation, at the other, unless these are in cache. On one
+thread of a CPU. Not yet run on a GPU.
 """
 
 import json

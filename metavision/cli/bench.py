@@ -166,7 +166,8 @@ def _turns(given: argparse.Namespace) -> Report:
     report = _measured(given, about, turns.rows(works, plan, ceiling), picture and partial(drawn, path=picture))
     for table in tables.turns(report["rows"]):
         stdout.print(table)
-    best = f"{ceiling['flops'] / 1e9:.0f} GFLOP/s in a product or a convolution, {ceiling['bytes'] / 1e9:.0f} GB/s in a copy"
+    flops, bandwidth = ceiling["flops"] / 1e9, ceiling["bytes"] / 1e9
+    best = f"{flops:.0f} GFLOP/s in a product or a convolution, {bandwidth:.0f} GB/s in a copy"
     stdout.print(f"this device's ceiling: {best}", soft_wrap=True)
     return report
 

@@ -224,7 +224,7 @@ def _passes(y: Tensor) -> ModuleType:
 
 
 def _tiled(x: Tensor) -> bool:
-    """Whether the gradient of a weight of maps like x goes by tiles: with AVX-512 oneDNN's own takes half of their time."""
+    """Whether a weight's gradient by maps like x goes by tiles: with AVX-512 oneDNN's own takes half of their time."""
     return torch.backends.cpu.get_cpu_capability() == "AVX2" and _compiles(x)
 
 
