@@ -38,6 +38,7 @@ from metavision.nn.modes import modes
 from metavision.nn.normalisation import EPSILON, Norm
 
 LAST = torch.channels_last
+CACHED = 6 * 2**20  # bytes of a map that is soon read again
 CHANNELS, SIDE = 32, 14  # of maps, from which on Winograd's tiles pay for a weight's gradient
 
 
@@ -84,26 +85,49 @@ def _block(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, stride: int,
     if pool:  # whether any is negative is not asked, since that would be waited for
         sign = torch.copysign(torch.ones_like(scale), scale.detach())
         weight, scale = weight * sign.view(-1, 1, 1, 1), scale * sign
-    y = _Convolution.apply(x, weight, stride)
-    return _Rest.apply(y, scale, shift, 2 if pool else 1)
+    return _Block.apply(x, weight, scale, shift, stride, 2 if pool else 1)[1]
 
 
-class _Convolution(Function):
+class _Block(Function):
+    """For scales of 0 and more. Of h only y is kept, since h = r (y - m(y)).
+
+    y is put out as well: what flows back to it from its own derivatives meets what flows back through out there, and
+    goes through the convolution once with it.
+    """
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride = stride
-        return _conv(x, weight, stride)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, stride: int, side: int
+    ) -> tuple[Tensor, Tensor]:
+        y = _conv(x, weight, stride)
+        passes = _passes(y)
+        mean, var = passes.moments(y)
+        r = var.add_(EPSILON).rsqrt_()
+        u, index, out = passes.pooled(y, mean, r, scale, shift, side)
+        ctx.save_for_backward(x, weight, y, scale, mean, r, u, index, out)
+        ctx.stride, ctx.side = stride, side
+        ctx.set_materialize_grads(False)
+        return y, out
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        return *_ConvolutionBackward.apply(dy, *ctx.saved_tensors, ctx.stride, ctx.needs_input_grad[0]), None
+    def backward(ctx: Any, y_: Tensor | None, cotangent: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, weight, *rest = ctx.saved_tensors
+        inputs = ctx.needs_input_grad[0]
+        if cotangent is None and y_ is None:
+            return (None,) * 6
+        if cotangent is not None and not torch.is_grad_enabled():
+            return *_first_order(cotangent, y_, x, weight, *rest, ctx.stride, ctx.side, inputs), None, None
+        dy, ds, db = y_, None, None
+        if cotangent is not None:
+            dy, ds, db = _RestBackward.apply(cotangent, *rest, ctx.side)
+            dy = dy if y_ is None else dy + y_
+        return *_ConvolutionBackward.apply(dy, x, weight, ctx.stride, inputs), ds, db, None, None
 
 
 class _ConvolutionBackward(Function):
     @staticmethod
     def forward(ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, stride: int, inputs: bool) -> Any:
-        ctx.save_for_backward(dy, x, weight)
+        ctx.save_for_backward(dy if inputs else None, x, weight)  # of a first layer the largest map, not needed again
         ctx.stride, ctx.inputs = stride, inputs
         ctx.set_materialize_grads(False)
         return _transposed(dy, x, weight, stride, inputs, True)
@@ -123,25 +147,9 @@ class _ConvolutionBackward(Function):
         return by_dy, by_x, by_w, None, None
 
 
-class _Rest(Function):
-    """What follows the convolution, for scales of 0 and more. Of h only y is kept, since h = r (y - m(y))."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, scale: Tensor, shift: Tensor, side: int) -> Tensor:
-        passes = _passes(y)
-        mean, var = passes.moments(y)
-        r = var.add_(EPSILON).rsqrt_()
-        u, index, out = passes.pooled(y, mean, r, scale, shift, side)
-        ctx.save_for_backward(y, scale, mean, r, u, index, out)
-        ctx.side = side
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        return *_RestBackward.apply(cotangent, *ctx.saved_tensors, ctx.side, torch.is_grad_enabled()), None
-
-
 class _RestBackward(Function):
+    """Of what follows the convolution."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -154,17 +162,14 @@ class _RestBackward(Function):
         index: Tensor,
         out: Tensor,
         side: int,
-        again: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        passes = _passes(y)
         cotangent = cotangent.contiguous(memory_format=LAST)
+        passes = _passes(y)
         g_sum, gu = passes.sums(cotangent, out, u)
-        slope, level = _of_e(y, mean, r, g_sum, gu)
-        dy = passes.spread(cotangent, out, index, y, scale * r, scale * slope, scale * level, None, None, side)
-        if again:
-            ctx.save_for_backward(cotangent, y, scale, mean, r, u, index, out, g_sum, gu)
-            ctx.side = side
-            ctx.set_materialize_grads(False)
+        dy = passes.spread(cotangent, out, index, y, *_of_e(scale, y, mean, r, g_sum, gu), None, None, side)
+        ctx.save_for_backward(cotangent, y, scale, mean, r, u, index, out, g_sum, gu)
+        ctx.side = side
+        ctx.set_materialize_grads(False)
         return dy, gu, g_sum
 
     @staticmethod
@@ -186,17 +191,53 @@ class _RestBackward(Function):
         slope, slope_ = factor * r * torch.addcmul(d, gu, p, value=-1), factor * r * gu
         level = -torch.addcmul(slope * mean, slope_, middle)
         rate = torch.addcmul(scale_, scale, p, value=-1)
-        slope_e, level_e = _of_e(y, mean, r, g_sum, gu)
-        slope, level = torch.addcmul(slope, rate, slope_e), torch.addcmul(level, rate, level_e)
-        by_y = passes.spread(cotangent, out, index, y, rate * r, slope, level, y_, slope_, side)
-        return z_, by_y, d, *[None] * 7
+        rate, slope_e, level_e = _of_e(rate, y, mean, r, g_sum, gu)
+        by_y = passes.spread(cotangent, out, index, y, rate, slope + slope_e, level + level_e, y_, slope_, side)
+        return z_, by_y, d, *[None] * 6
 
 
-def _of_e(y: Tensor, mean: Tensor, r: Tensor, g_sum: Tensor, gu: Tensor) -> tuple[Tensor, Tensor]:
-    """slope and level in e = r up(g) + slope y + level."""
+def _first_order(
+    cotangent: Tensor,
+    y_: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    mean: Tensor,
+    r: Tensor,
+    u: Tensor,
+    index: Tensor,
+    out: Tensor,
+    stride: int,
+    side: int,
+    inputs: bool,
+) -> tuple[Tensor | None, ...]:
+    """dx, dw, ds and db for cotangents of out and of y, which nobody differentiates again.
+
+    Of a first layer, whose images have no gradient, dy is made for a few images at a time, and is in cache when the
+    weight's gradient reads it. It is the largest map of all.
+    """
+    passes = _passes(y)
+    cotangent = cotangent.contiguous(memory_format=LAST)
+    g_sum, gu = passes.sums(cotangent, out, u)
+    of_e = _of_e(scale, y, mean, r, g_sum, gu)
+    one = None if y_ is None else torch.ones_like(scale)
+    many = y.shape[0] if inputs or not _compiles(y) else max(1, CACHED * y.shape[0] // (y.numel() * y.element_size()))
+    dx, dw = None, torch.zeros_like(weight)
+    for first in range(0, y.shape[0], many):
+        here = slice(first, first + many)
+        y_here = None if y_ is None else y_[here]
+        dy = passes.spread(cotangent[here], out[here], index[here], y[here], *of_e, y_here, one, side)
+        dx, dw_here = _transposed(dy, x[here], weight, stride, inputs, True)
+        dw += dw_here
+    return dx, dw, gu, g_sum
+
+
+def _of_e(scale: Tensor, y: Tensor, mean: Tensor, r: Tensor, g_sum: Tensor, gu: Tensor) -> tuple[Tensor, ...]:
+    """rate, slope and level in scale * e = rate up(g) + slope y + level."""
     per = -y.shape[1] / y.numel()  # -1 / N
     slope = (r * r * gu).mul_(per)
-    return slope, torch.addcmul(slope * -mean, r, g_sum, value=per)
+    return scale * r, scale * slope, scale * torch.addcmul(slope * -mean, r, g_sum, value=per)
 
 
 def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:

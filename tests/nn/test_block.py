@@ -58,8 +58,12 @@ def test_derivatives_are_the_slopes(channels: int, side: int, stride: int, pool:
 
 
 @pytest.mark.usefixtures("passes")
-@pytest.mark.parametrize("downsample", ["pool", "stride"])
-def test_it_is_the_block_that_it_stands_for(downsample: str) -> None:
+@pytest.mark.parametrize(("downsample", "cached"), [("pool", None), ("stride", None), ("pool", 1), ("stride", 12_544)])
+def test_it_is_the_block_that_it_stands_for(
+    downsample: str, cached: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first layer as a whole, and one image or two at a time."""
+    monkeypatch.setattr("metavision.nn.block.CACHED", cached or 2**30)
     net = Conv4((1, 28, 28), filters=4, norm="batch", downsample=downsample)
     params = initial(net, generator("block"))
     params = {name: p - 1.5 if name.endswith("norms.1.weight") else p for name, p in params.items()}  # negative ones
