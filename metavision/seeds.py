@@ -1,8 +1,10 @@
 """The only source of randomness: seeds hashed from names, so that no two uses ever collide."""
 
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # help must not wait for torch
+    import torch
 
 
 def seed(*names: str | int) -> int:
@@ -15,6 +17,8 @@ def seed(*names: str | int) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def generator(*names: str | int) -> torch.Generator:
+def generator(*names: str | int) -> "torch.Generator":
     """A CPU generator seeded by `seed(*names)`; draws are moved to the device, so that devices agree."""
+    import torch
+
     return torch.Generator().manual_seed(seed(*names))

@@ -1,17 +1,9 @@
 """`metavision adapt`: a folder of labelled images becomes a classifier; or a classifier gets other classes."""
 
-from pathlib import Path
-from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metavision import config
-from metavision.classify import file, making
-from metavision.classify.classifier import Classifier
-from metavision.cli.classifiers import show
 from metavision.cli.launch import Done, launch
-from metavision.engine import device
 from metavision.errors import InputError
 
 
@@ -27,40 +19,6 @@ def job(cfg: DictConfig) -> Done:
     config.check(asked)
     if not 0 <= asked["unknown"] < 1:
         raise InputError(f"unknown is {asked['unknown']}; it must be a share, from 0 to below 1")
-    device.configure("fp32", deterministic=False, threads=asked["engine"]["threads"])
-    made, path = _changed(asked) if asked["classifier"] is not None else _made(asked)
-    made.save(path)
-    show(made, path)
-    return Done({}, path)
+    from metavision.cli.adapting import adapted  # help must not wait for torch
 
-
-def _made(asked: dict[str, Any]) -> tuple[Classifier, Path]:
-    if asked["support"] is None:
-        raise InputError(
-            "support= is needed: a folder with a folder of images for each class; or classifier=, to change one"
-        )
-    for key in ("add", "remove"):
-        if asked[key] is not None:
-            raise InputError(f"{key}= is for a classifier that is there already: classifier=FILE")
-    name = Path(asked["support"]).absolute().name.partition(".")[0]
-    path = Path(asked["output"] or f"{name}{file.ENDING}")
-    file.writable(path)
-    if asked["output"] is None and path.exists():
-        raise InputError(f"{path} is there already; output={path} makes it anew, classifier={path} changes it")
-    return making.made(asked | {"backbone_name": HydraConfig.get().runtime.choices.get("backbone")}), path
-
-
-def _changed(asked: dict[str, Any]) -> tuple[Classifier, Path]:
-    if told := [key for key in ("support", "run", "backbone", "algo") if asked[key] is not None]:
-        raise InputError(f"{told[0]}= makes a new classifier; classifier= changes one, by add= and remove=")
-    add, remove = (_list(asked[key]) for key in ("add", "remove"))
-    if not add and not remove:
-        raise InputError("classifier= is to be changed by add=FOLDER or remove=NAME; metavision predict uses it")
-    path = Path(asked["output"] or asked["classifier"])
-    before = Classifier.load(asked["classifier"], asked["device"])
-    file.writable(path)
-    return making.changed(before, add, remove, asked["folds"]), path
-
-
-def _list(value: Any) -> list[str]:
-    return [] if value is None else [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    return Done({}, adapted(asked))

@@ -116,7 +116,8 @@ class _Block(Function):
         if cotangent is None and y_ is None:
             return (None,) * 6
         if cotangent is not None and not torch.is_grad_enabled():
-            return *_first_order(cotangent, y_, x, weight, *rest, ctx.stride, ctx.side, inputs), None, None
+            how = {"stride": ctx.stride, "side": ctx.side, "inputs": inputs}
+            return *_first_order(cotangent, y_, x, weight, *rest, **how), None, None
         dy, ds, db = y_, None, None
         if cotangent is not None:
             dy, ds, db = _RestBackward.apply(cotangent, *rest, ctx.side)
@@ -208,6 +209,7 @@ def _first_order(
     u: Tensor,
     index: Tensor,
     out: Tensor,
+    *,
     stride: int,
     side: int,
     inputs: bool,

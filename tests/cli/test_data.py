@@ -10,7 +10,7 @@ from PIL import Image
 
 import metavision
 from metavision.cli.__main__ import main
-from metavision.cli.data import names
+from metavision.cli.datasets import names
 from metavision.data.batches import Episodes
 from metavision.data.episodes import EpisodeSampler
 from metavision.data.images import Images

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import metavision
 from metavision.algorithms.reptile import Reptile
-from metavision.cli.__main__ import main
+from metavision.cli.__main__ import VERBS, main
 from metavision.engine.mapping import Mapper
 
 SMALL = [
@@ -292,9 +292,23 @@ def test_an_interrupted_multirun_ends(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().err.count("interrupted") == 1
 
 
+HELPS = """
+import sys
+from contextlib import suppress
+from metavision.cli.__main__ import VERBS, main
+for words in (["--help"], *([verb, "--help"] for verb in VERBS)):
+    with suppress(SystemExit):  # by which a parser ends
+        assert not main(words)
+    if "torch" in sys.modules:
+        sys.exit(f"{' '.join(words)} imports torch")
+print(f"helped with {len(VERBS)} verbs")
+"""
+
+
 def test_help_is_quick_and_imports_no_torch() -> None:
-    code = "import sys; from metavision.cli.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    done = subprocess.run([sys.executable, "-c", HELPS], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"helped with {len(VERBS)} verbs"
 
 
 def test_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from metavision import config
-from metavision.cli import compare, completion, data
+from metavision.cli import compare, completion, datasets
 from metavision.cli.__main__ import VERBS, main
 from metavision.cli.parser import Parser
 from metavision.records.run import run_id
@@ -98,7 +98,7 @@ def would_run(verb: str, words: Sequence[str], monkeypatch: pytest.MonkeyPatch) 
         if verb == "compare":
             compare._told(parsed.words)
         elif verb == "data" and "name" in parsed:
-            data.composed(parsed.name, parsed.options)
+            datasets.composed(parsed.name, parsed.options)
 
 
 def composed(verb: str, words: Sequence[str]) -> Iterator[dict[str, Any]]:
