@@ -43,7 +43,8 @@ def counted(call: Callable[[], object]) -> dict[str, Any]:
 def ceiling(device: torch.device, side: int = SIDE, copied: int = COPIED) -> dict[str, float]:
     """What this device reaches in float32 at its best: `flops` a second in a product of large matrices or a convolution
     of many maps, the faster; `bytes` a second, read and written, in a copy. Medians, on as many threads as torch is set
-    to. A library's products may leave out what a processor can do (MKL's do AVX-512 on AMD's)."""
+    to. A library's products may leave out what a processor can do (MKL's do AVX-512 on AMD's); where it convolves by
+    fewer multiplications (cuDNN may), the FLOPs are those that it spares, too."""
     if device.type == "cuda":
         side, copied = ON_A_GPU * side, ON_A_GPU * copied
     a, b = (torch.rand(side, side, device=device) for _ in range(2))

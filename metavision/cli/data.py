@@ -36,10 +36,6 @@ def main(words: list[str]) -> int:
     given = vars(parser.parse_args(words))
     from metavision.cli import datasets  # help must not wait for torch
 
-    runs: dict[str, Callable[..., int]] = {
-        "list": datasets.show_list,
-        "prepare": datasets.prepare,
-        "show": datasets.show,
-        "verify": datasets.verify,
-    }
-    return runs[given.pop("action")](**given)
+    action = given.pop("action")
+    run: Callable[..., int] = datasets.show_list if action == "list" else getattr(datasets, action)
+    return run(**given)

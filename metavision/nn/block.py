@@ -38,7 +38,7 @@ from metavision.nn.modes import modes
 from metavision.nn.normalisation import EPSILON, Norm
 
 LAST = torch.channels_last
-CACHED = 6 * 2**20  # bytes of a map that is soon read again
+CACHED = 6 * 2**20  # bytes, for each thread, of a map that is soon read again: of 1 to 8 MiB the quickest
 CHANNELS, SIDE = 32, 14  # of maps, from which on Winograd's tiles pay for a weight's gradient
 
 
@@ -112,26 +112,27 @@ class _Block(Function):
     @staticmethod
     def backward(ctx: Any, y_: Tensor | None, cotangent: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, *rest = ctx.saved_tensors
-        inputs = ctx.needs_input_grad[0]
+        wanted = ctx.needs_input_grad[:2]
         if cotangent is None and y_ is None:
             return (None,) * 6
         if cotangent is not None and not torch.is_grad_enabled():
-            how = {"stride": ctx.stride, "side": ctx.side, "inputs": inputs}
+            how = {"stride": ctx.stride, "side": ctx.side, "wanted": wanted}
             return *_first_order(cotangent, y_, x, weight, *rest, **how), None, None
         dy, ds, db = y_, None, None
         if cotangent is not None:
             dy, ds, db = _RestBackward.apply(cotangent, *rest, ctx.side)
             dy = dy if y_ is None else dy + y_
-        return *_ConvolutionBackward.apply(dy, x, weight, ctx.stride, inputs), ds, db, None, None
+        return *_ConvolutionBackward.apply(dy, x, weight, ctx.stride, wanted), ds, db, None, None
 
 
 class _ConvolutionBackward(Function):
     @staticmethod
-    def forward(ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, stride: int, inputs: bool) -> Any:
+    def forward(ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, stride: int, wanted: tuple[bool, bool]) -> Any:
+        inputs = wanted[0]
         ctx.save_for_backward(dy if inputs else None, x, weight)  # of a first layer the largest map, not needed again
         ctx.stride, ctx.inputs = stride, inputs
         ctx.set_materialize_grads(False)
-        return _transposed(dy, x, weight, stride, inputs, True)
+        return _transposed(dy, x, weight, stride, *wanted)
 
     @staticmethod
     @once_differentiable
@@ -212,26 +213,28 @@ def _first_order(
     *,
     stride: int,
     side: int,
-    inputs: bool,
+    wanted: tuple[bool, bool],
 ) -> tuple[Tensor | None, ...]:
-    """dx, dw, ds and db for cotangents of out and of y, which nobody differentiates again.
+    """dx, dw, ds and db for cotangents of out and of y, which nobody differentiates again; `wanted` are dx and dw.
 
-    Of a first layer, whose images have no gradient, dy is made for a few images at a time, and is in cache when the
-    weight's gradient reads it. It is the largest map of all.
+    Of a first layer, whose images have no gradient, compiled passes make dy for a few images at a time: it is in cache
+    when the weight's gradient reads it, and never whole in memory. It is the largest map of all.
     """
     passes = _passes(y)
     cotangent = cotangent.contiguous(memory_format=LAST)
     g_sum, gu = passes.sums(cotangent, out, u)
     of_e = _of_e(scale, y, mean, r, g_sum, gu)
     one = None if y_ is None else torch.ones_like(scale)
-    many = y.shape[0] if inputs or not _compiles(y) else max(1, CACHED * y.shape[0] // (y.numel() * y.element_size()))
-    dx, dw = None, torch.zeros_like(weight)
-    for first in range(0, y.shape[0], many):
+    images = many = y.shape[0]
+    if not wanted[0] and _compiles(y):
+        many = max(1, CACHED * torch.get_num_threads() * images // (y.numel() * y.element_size()))
+    dx = dw = None
+    for first in range(0, images if any(wanted) else 0, many):
         here = slice(first, first + many)
         y_here = None if y_ is None else y_[here]
         dy = passes.spread(cotangent[here], out[here], index[here], y[here], *of_e, y_here, one, side)
-        dx, dw_here = _transposed(dy, x[here], weight, stride, inputs, True)
-        dw += dw_here
+        dx, dw_here = _transposed(dy, x[here], weight, stride, *wanted)
+        dw = dw_here if dw is None else dw.add_(dw_here)
     return dx, dw, gu, g_sum
 
 
@@ -267,7 +270,7 @@ def _passes(y: Tensor) -> ModuleType:
 
 
 def _tiled(x: Tensor) -> bool:
-    """Whether a weight's gradient by maps like x goes by tiles: with AVX-512 oneDNN's own takes half of their time."""
+    """Whether a weight's gradient by maps like x goes by tiles: with AVX-512 oneDNN's own takes less time."""
     return torch.backends.cpu.get_cpu_capability() == "AVX2" and _compiles(x)
 
 

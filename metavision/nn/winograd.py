@@ -6,9 +6,9 @@ With d a tile of 6 x 6 of x, g a kernel and e a tile of 4 x 4 of a cotangent of 
 
 where ' transposes and * multiplies element by element; the sums over channels, and those over tiles, are products of
 matrices, one for each of the 36 elements. On a CPU with AVX2 a weight's gradient takes a half to nine tenths of the
-time of torch's, which reaches half of what the processor can do; with AVX-512 torch's takes half of the time of tiles.
-In float32 it is off by some millionths however many images there are, where torch's loses digits with their number and
-is better for a few.
+time of torch's, which reaches half of what the processor can do; with AVX-512 torch's takes a half to nine tenths of
+the time of tiles. In float32 it is off by some millionths however many images there are, where torch's loses digits
+with their number and is better for a few.
 
 Reference:
     Fast Algorithms for Convolutional Neural Networks (Lavin and Gray, 2015), https://arxiv.org/abs/1509.09308.

@@ -31,13 +31,14 @@ def test_a_convolution_and_its_gradients_are_counted(groups: int) -> None:
     assert cost.counted(lambda: forward().sum().backward())["flops"] == 3 * once
 
 
-def test_a_ceiling_is_work_over_the_median_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock of our own: a first call that does not count, and seven."""
+@pytest.mark.parametrize("slow", [1, 1000], ids=["convolution", "product"])
+def test_a_ceiling_is_work_over_the_median_of_times(slow: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of our own: a first call that does not count, and seven. Whichever is the faster counts."""
     taken = [50, 9, 1, 1, 2, 9, 9, 1]
-    now = accumulate(n for _ in range(3) for seconds in taken for n in (0, seconds))
+    now = accumulate(n for factor in (1, slow, 1) for seconds in taken for n in (0, factor * seconds))
     monkeypatch.setattr(cost, "_now", lambda _: next(now))
-    convolution = 2 * (2 * 32 * 32) * 64 * 64 * 9  # the more, in equal times
-    assert cost.ceiling(CPU, side=64, copied=2**12) == {"flops": convolution / 2, "bytes": 2 * 4 * 2**12 / 2}
+    flops = 2 * 64**3 if slow > 1 else 2 * (2 * 32 * 32) * 64 * 64 * 9
+    assert cost.ceiling(CPU, side=64, copied=2**12) == {"flops": flops / 2, "bytes": 2 * 4 * 2**12 / 2}
 
 
 BLOCKS = """

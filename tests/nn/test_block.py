@@ -73,6 +73,37 @@ def test_it_is_the_block_that_it_stands_for(
         torch.testing.assert_close(found[1][name], expected, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_a_first_layer_goes_a_few_images_at_a_time(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = pytest.importorskip("metavision.nn.compiled", exc_type=ModuleNotFoundError)
+    monkeypatch.setattr("metavision.nn.block.CACHED", images * 4 * 8 * 8 * 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    made, whole = [], passes.spread
+    monkeypatch.setattr(passes, "spread", lambda *given: made.append(given[3].shape[0]) or whole(*given))
+    net = Conv4((2, 8, 8), filters=4, norm="batch", pools=1)
+    params = initial(net, generator("block"))
+    x = torch.randn(5, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    found = []
+    for explicit in (False, True):
+        with under(Modes(explicit=explicit)):
+            found.append(gradient(lambda p: functional.apply(net, p, {}, Inputs(x)).tanh().sum(), params))
+    later = [5] * 3  # layers, whose inputs have a gradient, at once
+    assert made == later + {1: [1] * 5, 2: [2, 2, 1], 5: [5]}[images]
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-9, atol=1e-10)
+
+
+def test_nothing_is_made_for_frozen_images_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = pytest.importorskip("metavision.nn.compiled", exc_type=ModuleNotFoundError)
+    x, weight, scale, shift = inputs(2, 6)
+    out = block(x.detach(), weight.detach(), scale, shift, stride=1, pool=True)
+    monkeypatch.delattr(passes, "spread")
+    expected = (out > 0).double()
+    ds, db = torch.autograd.grad(out.sum(), [scale, shift])
+    torch.testing.assert_close(db, expected.sum((0, 2, 3)))
+    torch.testing.assert_close(ds, (out - expected * shift.view(-1, 1, 1)).sum((0, 2, 3)) / scale)
+
+
 @pytest.mark.parametrize(("tasks", "processor"), [(None, "AVX2"), (2, "AVX2"), (None, "AVX512")])
 def test_wide_maps_take_tiles_by_avx2(tasks: int | None, processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     winograd = pytest.importorskip("metavision.nn.winograd", exc_type=ModuleNotFoundError)
