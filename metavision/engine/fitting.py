@@ -143,9 +143,12 @@ class _Fitting:
         """Several tasks at once; on a GPU in all ways."""
         if self.wanted.looped:
             return
+        # Kernels of blocks may be the faster with their channels last; and torch maps no group normalisation of such.
+        layouts = _open(self.wanted.channels_last) if self.on_cpu and self._needs.blocks else (False,)
         for explicit in [self.loop.explicit] if self.on_cpu else _open(self.wanted.explicit):
             if self.chunk > 1:
-                yield self._together("vmap", explicit=explicit)
+                mapped = self._together("vmap", explicit=explicit)
+                yield from (replace(mapped, channels_last=last) for last in layouts)
             if self.chunk >= 1 and self.place.type == "cuda" and not self.varied and _steady(self.algorithm):
                 yield self._together("graph", explicit=explicit)
 

@@ -36,6 +36,7 @@ class Footprint(TorchDispatchMode):
         super().__init__()
         self.most = most
         self.made = self.alive = self.peak = self.calls = 0
+        self.blocks = False  # whether there are such as take derivatives by formulas of their own
         self._held: set[int] = set()  # storages that were made and are alive
 
     @classmethod
@@ -46,6 +47,7 @@ class Footprint(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.calls += 1
+        self.blocks |= func.namespace == "metavision"
         given = {tensor.untyped_storage().data_ptr() for tensor in trees.tensors((args, kwargs))}
         for tensor in trees.tensors(out):
             storage = tensor.untyped_storage()

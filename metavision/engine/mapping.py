@@ -30,7 +30,7 @@ class Mapper:
             replayed as a CUDA graph.
         chunk: how many tasks are mapped at once by `vmap` and `graph`, at most.
         autocast: run under bfloat16 autocast.
-        channels_last: of `loop`: images and kernels lie in memory with their channels last.
+        channels_last: kernels lie in memory with their channels last, and of `loop` images, too.
         explicit: see `metavision.nn.modes`.
         recompute: of `loop`, see there.
     """

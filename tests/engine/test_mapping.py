@@ -221,12 +221,24 @@ def test_candidates_are_what_is_left_open_the_rules_first() -> None:
         return mappers
 
     loops = [Mapper(channels_last=last, explicit=explicit) for last in (False, True) for explicit in (False, True)]
-    *some, together = sorted(found(), key=lambda mapper: mapper.chunk)
-    assert set(some) == set(loops) and together.strategy == "vmap" and together.chunk > 1
-    assert together.explicit
-    assert set(found(explicit=True)) == {together, *(mapper for mapper in loops if mapper.explicit)}
+    pytest.importorskip("metavision.nn.compiled", exc_type=ModuleNotFoundError)
+    together = max(found(), key=lambda mapper: mapper.chunk)
+    assert together.strategy == "vmap" and together.chunk > 1 and together.explicit
+    both = {replace(together, channels_last=last) for last in (False, True)}
+    assert set(found()) == {*loops, *both}
+    assert set(found(explicit=True)) == {*both, *(mapper for mapper in loops if mapper.explicit)}
+    assert {mapper for mapper in found(channels_last=False) if mapper.strategy == "vmap"} == {
+        replace(together, channels_last=False)
+    }
     assert {mapper for mapper in found(explicit=False) if mapper.strategy == "loop"} == {*loops[::2]}
     assert found(chunk=3)[0] == Mapper("vmap", 3, explicit=True)
+    without = built("maml", "norm=group")  # has no blocks
+    assert Mapper("vmap", 3, channels_last=True, explicit=True) in found(chunk=3)
+    assert [
+        mapper.channels_last
+        for mapper in candidates(without, without.init(generator("rule")), task, Wanted(chunk=3))
+        if mapper.strategy == "vmap"
+    ] == [False]
     assert found(mapping="loop") == [Mapper(channels_last=True, explicit=True)]
 
 
