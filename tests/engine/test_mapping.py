@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import pytest
@@ -24,6 +25,8 @@ from tests.algorithms.builds import built
 from tests.conftest import toy_tasks
 
 GIB = 2**30
+# What is chosen on a CPU for three tasks at once of a network of blocks, which are none without numba.
+BLOCKS = Mapper("vmap", 3, channels_last=find_spec("numba") is not None, explicit=True)
 
 
 def seen(mapper: Mapper, look: Callable[[P, Any], Any]) -> list[Any]:
@@ -141,20 +144,28 @@ def test_on_a_cpu_large_tasks_go_one_after_another_and_tiny_ones_together() -> N
     assert rule(heavy(saving=False)) == Mapper(channels_last=True, explicit=True)
     tiny = rule(replace(maml(), steps=20))
     assert tiny.strategy == "vmap" and tiny.chunk > 1
-    assert tiny.explicit and not tiny.channels_last
-    assert rule(maml(), chunk=7) == Mapper("vmap", 7, explicit=True)
+    assert tiny.explicit
+    assert rule(maml(), chunk=7) == replace(BLOCKS, chunk=7)
     assert rule(maml(), chunk=7, explicit=False) == Mapper("vmap", 7)
     assert rule(maml(), chunk=1, autocast=True) == Mapper(autocast=True, channels_last=True, explicit=True)
+
+
+@pytest.mark.parametrize(("norm", "last"), [("batch", BLOCKS.channels_last), ("group", False)])
+def test_kernels_of_blocks_alone_lie_channels_last_where_tasks_are_mapped(norm: str, last: bool) -> None:
+    algorithm = built("maml", f"norm={norm}")
+    assert rule(algorithm, chunk=3).channels_last is last
+    assert not rule(algorithm, chunk=3, channels_last=False).channels_last
+    assert not rule(algorithm, chunk=3, explicit=False).channels_last
 
 
 def test_memory_bounds_how_many_are_mapped_at_once() -> None:
     algorithm, task = maml(), trees.index(toy_tasks(), slice(0, 1))
     meta, loop = algorithm.init(generator("rule")), rule(algorithm, mapping="loop")
     memory = 3.5 * MARGIN * footprint(algorithm, meta, task, loop, train=True).peak
-    assert rule(algorithm, mapping="vmap", memory=memory / GIB) == Mapper("vmap", 3, explicit=True)
+    assert rule(algorithm, mapping="vmap", memory=memory / GIB) == BLOCKS
     assert rule(algorithm, mapping="vmap", memory=1e-9) == Mapper("vmap", 1, explicit=True)
-    assert rule(algorithm, memory=memory / GIB) == Mapper("vmap", 3, explicit=True)
-    for mapper in (Mapper("vmap", 3), Mapper("vmap", 3, explicit=True)):
+    assert rule(algorithm, memory=memory / GIB) == BLOCKS
+    for mapper in (Mapper("vmap", 3), BLOCKS):
         three = footprint(algorithm, meta, toy_tasks(tasks=3), mapper, train=True)
         one = footprint(algorithm, meta, task, replace(mapper, strategy="loop"), train=True)
         assert three.peak <= 3 * MARGIN * one.peak
@@ -221,24 +232,12 @@ def test_candidates_are_what_is_left_open_the_rules_first() -> None:
         return mappers
 
     loops = [Mapper(channels_last=last, explicit=explicit) for last in (False, True) for explicit in (False, True)]
-    pytest.importorskip("metavision.nn.compiled", exc_type=ModuleNotFoundError)
-    together = max(found(), key=lambda mapper: mapper.chunk)
-    assert together.strategy == "vmap" and together.chunk > 1 and together.explicit
-    both = {replace(together, channels_last=last) for last in (False, True)}
-    assert set(found()) == {*loops, *both}
-    assert set(found(explicit=True)) == {*both, *(mapper for mapper in loops if mapper.explicit)}
-    assert {mapper for mapper in found(channels_last=False) if mapper.strategy == "vmap"} == {
-        replace(together, channels_last=False)
-    }
+    *some, together = sorted(found(), key=lambda mapper: mapper.chunk)
+    assert set(some) == set(loops) and together.strategy == "vmap" and together.chunk > 1
+    assert together.explicit
+    assert set(found(explicit=True)) == {together, *(mapper for mapper in loops if mapper.explicit)}
     assert {mapper for mapper in found(explicit=False) if mapper.strategy == "loop"} == {*loops[::2]}
-    assert found(chunk=3)[0] == Mapper("vmap", 3, explicit=True)
-    without = built("maml", "norm=group")  # has no blocks
-    assert Mapper("vmap", 3, channels_last=True, explicit=True) in found(chunk=3)
-    assert [
-        mapper.channels_last
-        for mapper in candidates(without, without.init(generator("rule")), task, Wanted(chunk=3))
-        if mapper.strategy == "vmap"
-    ] == [False]
+    assert found(chunk=3)[0] == BLOCKS
     assert found(mapping="loop") == [Mapper(channels_last=True, explicit=True)]
 
 
