@@ -29,6 +29,7 @@ def draw(rows: Sequence[Row], title: str, below: str, path: Path) -> None:
     figure = Figure(figsize=(8, 1.5 + 0.62 * len(rows)), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     shown = [name for name in COLOURS if any(name in row["contenders"] for row in rows)]
+    furthest = 1.0
     for at, row in enumerate(rows):
         here = [name for name in shown if name in row["contenders"]]
         height = BAR / max(len(here), 3)  # a row of two is not made of thicker bars than the others
@@ -41,6 +42,7 @@ def draw(rows: Sequence[Row], title: str, below: str, path: Path) -> None:
             if ours:  # the quartiles over rounds
                 low, end = row["contenders"][FIRST]["quartiles"]
                 axes.plot([low, end], [place, place], color=INK, linewidth=1, solid_capstyle="butt", zorder=3)
+            furthest = max(furthest, value, end)
             axes.annotate(
                 f"{value:.1f}×" if ours else f"{value:.2f}",
                 (max(value, end), place),
@@ -57,9 +59,7 @@ def draw(rows: Sequence[Row], title: str, below: str, path: Path) -> None:
     axes.annotate(FIRST, (1, 1), (0, 3), ("data", "axes fraction"), "offset points", ha="center", fontsize=8, color=INK)
     axes.set_yticks(range(len(rows)), [row["work"] for row in rows], fontsize=9, color=INK)
     axes.set_ylim(len(rows) - 0.45, -0.55)
-    axes.set_xlim(
-        0, 1.12 * max((speed(row, name) for row in rows for name in shown if name in row["contenders"]), default=1)
-    )
+    axes.set_xlim(0, 1.12 * furthest)  # with room for the figure behind
     axes.set_xlabel(f"times as fast as {FIRST}", fontsize=9, color=FAINT)
     axes.tick_params(length=0, labelcolor=INK, labelsize=9)
     axes.grid(axis="x", color="#e8ebee", zorder=0)

@@ -73,6 +73,20 @@ def test_the_chart_is_a_light_picture(tmp_path: Path) -> None:
     assert blue.any(1).sum() > 10 * len(ROWS)  # rows of pixels that cross a bar of ours
 
 
+def test_a_figure_behind_far_quartiles_is_within_the_chart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, _: drawn.append(figure))
+    wide = row("far quartiles", 9)
+    wide["contenders"][FIRST]["quartiles"][1] = 12.0
+    del wide["contenders"]["TorchOpt"]  # the fastest
+    chart.draw([wide], "Speed", "a machine", tmp_path / "chart.png")
+    (axes,) = drawn[0].axes
+    behind = [text.xy[0] for text in axes.texts if text.get_text() == "9.0×"]
+    assert behind == [12.0] and behind[0] < axes.get_xlim()[1]
+
+
 def test_a_report_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
