@@ -111,16 +111,15 @@ class _Block(Function):
 
     @staticmethod
     def backward(ctx: Any, y_: Tensor | None, cotangent: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight, *rest = ctx.saved_tensors
+        x, weight, *kept = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
         if cotangent is None and y_ is None:
             return (None,) * 6
         if cotangent is not None and not torch.is_grad_enabled():
-            how = {"stride": ctx.stride, "side": ctx.side, "wanted": wanted}
-            return *_first_order(cotangent, y_, x, weight, *rest, **how), None, None
+            return *_first_order(cotangent, y_, x, weight, kept, ctx.stride, ctx.side, wanted), None, None
         dy, ds, db = y_, None, None
         if cotangent is not None:
-            dy, ds, db = _RestBackward.apply(cotangent, *rest, ctx.side)
+            dy, ds, db = _RestBackward.apply(cotangent, *kept, ctx.side)
             dy = dy if y_ is None else dy + y_
         return *_ConvolutionBackward.apply(dy, x, weight, ctx.stride, wanted), ds, db, None, None
 
@@ -203,14 +202,7 @@ def _first_order(
     y_: Tensor | None,
     x: Tensor,
     weight: Tensor,
-    y: Tensor,
-    scale: Tensor,
-    mean: Tensor,
-    r: Tensor,
-    u: Tensor,
-    index: Tensor,
-    out: Tensor,
-    *,
+    kept: list[Tensor],
     stride: int,
     side: int,
     wanted: tuple[bool, bool],
@@ -220,6 +212,7 @@ def _first_order(
     Of a first layer, whose images have no gradient, compiled passes make dy for a few images at a time: it is in cache
     when the weight's gradient reads it, and never whole in memory. It is the largest map of all.
     """
+    y, scale, mean, r, u, index, out = kept
     passes = _passes(y)
     cotangent = cotangent.contiguous(memory_format=LAST)
     g_sum, gu = passes.sums(cotangent, out, u)

@@ -144,7 +144,7 @@ def test_on_a_cpu_large_tasks_go_one_after_another_and_tiny_ones_together() -> N
     assert rule(heavy(saving=False)) == Mapper(channels_last=True, explicit=True)
     tiny = rule(replace(maml(), steps=20))
     assert tiny.strategy == "vmap" and tiny.chunk > 1
-    assert tiny.explicit
+    assert tiny == replace(BLOCKS, chunk=tiny.chunk)
     assert rule(maml(), chunk=7) == replace(BLOCKS, chunk=7)
     assert rule(maml(), chunk=7, explicit=False) == Mapper("vmap", 7)
     assert rule(maml(), chunk=1, autocast=True) == Mapper(autocast=True, channels_last=True, explicit=True)
